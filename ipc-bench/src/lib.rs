@@ -1,0 +1,26 @@
+//! Benches of shmkit against the hardware's limits and against peers.
+//!
+//! Three layers, each usable alone:
+//!
+//! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
+//! - locks: the traits in [`lock`], and the peers in [`floor`] and [`pthread`];
+//! - [`cases`]: one function per figure, returning raw numbers per round and the conditions.
+//!
+//! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
+//!
+//! Many cases need other processes. They are the running binary, executed again with a role in its
+//! environment, so every binary that runs a case starts its `main` with
+//! [`cases::run_role_if_child`].
+
+pub mod cases;
+pub mod child;
+pub mod clock;
+pub mod floor;
+pub mod lock;
+pub mod pin;
+pub mod proc;
+pub mod pthread;
+pub mod report;
+pub mod shared;
+pub mod signal;
+pub mod stats;

@@ -1,0 +1,162 @@
+//! Prints the table of figures: each case, ours, the floor or peer, the ratio, the target, and the
+//! conditions. Progress goes to stderr.
+
+use std::env;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use shmkit_bench::cases::{self, contention, kill, uncontended};
+use shmkit_bench::report::Report;
+use shmkit_bench::stats::{MIN_ROUNDS, Plan};
+
+const HELP: &str = "\
+Measures shmkit against the hardware's floor and its peers.
+
+Usage: shmkit-bench [OPTIONS]
+
+Options:
+  --only PATTERN       only cases whose name contains PATTERN:
+                       uncontended, contention, kill-1MiB, kill-2GiB
+  --quick              few and short rounds, to see that all works; not for figures
+  --rounds N           rounds of uncontended and contention (at least 15; default 31)
+  --work NS            work outside the section when contending (default 200)
+  --kills N            kills per lock with victims of 1 MiB (default 1000)
+  --large-kills N      kills per lock with victims of 2 GiB (default 1000)
+  --small-pages        victims of 2 GiB use no huge pages (slow)
+  --budget SECONDS     begin no round of a case after this time (default 1200)
+  --help               print this
+";
+
+struct Options {
+    only: Option<String>,
+    quick: bool,
+    rounds: usize,
+    work: Duration,
+    kills: usize,
+    large_kills: usize,
+    huge_pages: bool,
+    budget: Duration,
+}
+
+impl Options {
+    /// Reads the command line; `None` if only help is wanted.
+    fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut arguments = arguments.peekable();
+        let (mut rounds, mut kills, mut large_kills) = (None, None, None);
+        let mut options = Options {
+            only: None,
+            quick: false,
+            rounds: 0,
+            work: Duration::from_nanos(200),
+            kills: 0,
+            large_kills: 0,
+            huge_pages: true,
+            budget: Duration::from_secs(1200),
+        };
+        while let Some(argument) = arguments.next() {
+            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
+            match argument.as_str() {
+                "--help" | "-h" => return Ok(None),
+                "--only" => options.only = Some(value()?),
+                "--quick" => options.quick = true,
+                "--rounds" => rounds = Some(number(&value()?)?),
+                "--work" => options.work = Duration::from_nanos(number(&value()?)? as u64),
+                "--kills" => kills = Some(number(&value()?)?),
+                "--large-kills" => large_kills = Some(number(&value()?)?),
+                "--small-pages" => options.huge_pages = false,
+                "--budget" => options.budget = Duration::from_secs(number(&value()?)? as u64),
+                _ => return Err(format!("unknown option {argument}, see --help")),
+            }
+        }
+        let pick = |given: Option<usize>, full, quick| given.unwrap_or(if options.quick { quick } else { full });
+        options.rounds = pick(rounds, 31, MIN_ROUNDS);
+        options.kills = pick(kills, 1000, 20);
+        options.large_kills = pick(large_kills, 1000, 3);
+        Ok(Some(options))
+    }
+
+    fn plan(&self, case: &str, rounds: usize) -> Plan {
+        Plan { case: case.into(), rounds, budget: self.budget, verbose: true }
+    }
+
+    fn uncontended(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
+        let settings = uncontended::Settings { plan: self.plan(case, self.rounds), sample };
+        report.add_uncontended(&uncontended::run(&settings)?);
+        Ok(())
+    }
+
+    fn contention(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let settings = contention::Settings {
+            plan: self.plan(case, self.rounds),
+            duration: Duration::from_millis(if self.quick { 130 } else { 500 }),
+            work: self.work,
+        };
+        report.add_contention(&contention::run(&settings)?);
+        Ok(())
+    }
+
+    fn kill_small(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let plan = self.plan(case, self.kills);
+        // So little memory that no huge page fits in surely: small pages always.
+        let settings = kill::Settings { plan, memory: 1 << 20, huge_pages: false };
+        report.add_kill("1 MiB", &kill::run(&settings)?);
+        Ok(())
+    }
+
+    fn kill_large(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let plan = self.plan(case, self.large_kills);
+        let settings = kill::Settings { plan, memory: 2 << 30, huge_pages: self.huge_pages };
+        report.add_kill("2 GiB", &kill::run(&settings)?);
+        Ok(())
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&number| number > 0).ok_or(format!("{text:?} is not a positive number"))
+}
+
+type Case = fn(&Options, &str, &mut Report) -> io::Result<()>;
+
+const CASES: &[(&str, Case)] = &[
+    ("uncontended", Options::uncontended),
+    ("contention", Options::contention),
+    ("kill-1MiB", Options::kill_small),
+    ("kill-2GiB", Options::kill_large),
+];
+
+fn main() -> ExitCode {
+    cases::run_role_if_child();
+    let options = match Options::parse(env::args().skip(1)) {
+        Ok(Some(options)) => options,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
+        Err(message) => {
+            eprintln!("shmkit-bench: {message}");
+            return ExitCode::from(2);
+        }
+    };
+    let wanted = |name: &str| options.only.as_deref().is_none_or(|pattern| name.contains(pattern));
+    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
+    if chosen.is_empty() {
+        eprintln!("shmkit-bench: no case of that name, see --help");
+        return ExitCode::from(2);
+    }
+    let mut report = Report::default();
+    let mut failed = false;
+    for (name, case) in chosen {
+        eprintln!("{name}: begins");
+        if let Err(error) = case(&options, name, &mut report) {
+            eprintln!("{name}: failed: {error}");
+            failed = true;
+        }
+    }
+    if options.quick {
+        println!("a quick run: it shows that all works, its figures mean nothing\n");
+    }
+    print!("{report}");
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}

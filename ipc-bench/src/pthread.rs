@@ -1,0 +1,239 @@
+//! glibc's process-shared mutex in shared memory: plain, and robust.
+
+use std::cell::UnsafeCell;
+use std::io;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ops::{Deref, DerefMut};
+
+use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover};
+use crate::shared::{SharedBox, SharedLayout};
+
+/// The mutex and the value in shared memory.
+#[repr(C, align(64))]
+struct Cell {
+    mutex: UnsafeCell<libc::pthread_mutex_t>,
+    value: UnsafeCell<u64>,
+}
+
+// SAFETY: `value` is reached only under `mutex`, which is made for any number of threads.
+unsafe impl Sync for Cell {}
+// SAFETY: repr(C); the mutex is process-shared, and its layout is that of the one libc of the
+// machine; glibc's zeroed mutex is a valid one, and `create` makes it anew before anyone else
+// learns where it is.
+unsafe impl SharedLayout for Cell {}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Plain,
+    Robust,
+}
+
+impl Cell {
+    fn create(kind: Kind) -> io::Result<SharedBox<Self>> {
+        let cell = SharedBox::<Self>::create()?;
+        let mut attributes = MaybeUninit::uninit();
+        // SAFETY: `attributes` is initialised before all else uses it and destroyed once, at the
+        // end; the mutex is aligned, in live memory, and known to nobody else yet.
+        let results = unsafe {
+            [
+                libc::pthread_mutexattr_init(attributes.as_mut_ptr()),
+                libc::pthread_mutexattr_setpshared(attributes.as_mut_ptr(), libc::PTHREAD_PROCESS_SHARED),
+                match kind {
+                    Kind::Plain => 0,
+                    Kind::Robust => {
+                        libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST)
+                    }
+                },
+                libc::pthread_mutex_init(cell.mutex.get(), attributes.as_ptr()),
+                libc::pthread_mutexattr_destroy(attributes.as_mut_ptr()),
+            ]
+        };
+        match results.into_iter().find(|&code| code != 0) {
+            None => Ok(cell),
+            Some(code) => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// Calls `pthread_mutex_lock` and returns its code.
+    #[inline]
+    fn lock(&self) -> libc::c_int {
+        // SAFETY: the mutex was initialised by `create` and lives as long as the mapping.
+        unsafe { libc::pthread_mutex_lock(self.mutex.get()) }
+    }
+
+    /// Declares the value sound again after `EOWNERDEAD`.
+    fn make_consistent(&self) -> io::Result<()> {
+        // SAFETY: the mutex was initialised by `create`; for one that is not robust or not held in
+        // that state the call is an error, not a fault.
+        match unsafe { libc::pthread_mutex_consistent(self.mutex.get()) } {
+            0 => Ok(()),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// Holds a pthread mutex.
+#[must_use = "unlocked when dropped"]
+pub struct PthreadGuard<'a> {
+    cell: &'a Cell,
+    // The owner is a thread.
+    _not_send: PhantomData<*const ()>,
+}
+
+impl<'a> PthreadGuard<'a> {
+    /// Wraps the lock that this thread has just taken.
+    #[inline]
+    fn of_held(cell: &'a Cell) -> Self {
+        PthreadGuard { cell, _not_send: PhantomData }
+    }
+}
+
+impl Deref for PthreadGuard<'_> {
+    type Target = u64;
+
+    #[inline]
+    fn deref(&self) -> &u64 {
+        // SAFETY: aligned, alive as the cell is, and the mutex is held.
+        unsafe { &*self.cell.value.get() }
+    }
+}
+
+impl DerefMut for PthreadGuard<'_> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut u64 {
+        // SAFETY: aligned, alive as the cell is; `&mut self` of the only guard excludes all others.
+        unsafe { &mut *self.cell.value.get() }
+    }
+}
+
+impl Drop for PthreadGuard<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: the mutex is initialised, alive, and held by this thread, as the guard shows.
+        let code = unsafe { libc::pthread_mutex_unlock(self.cell.mutex.get()) };
+        debug_assert_eq!(code, 0, "pthread_mutex_unlock by the owner");
+    }
+}
+
+#[cold]
+fn refuse(code: libc::c_int) -> ! {
+    panic!("pthread_mutex_lock: {}", io::Error::from_raw_os_error(code));
+}
+
+/// A process-shared pthread mutex, not robust.
+pub struct Plain(SharedBox<Cell>);
+
+impl LockUnderTest for Plain {
+    const NAME: &'static str = "pthread";
+
+    type Guard<'a> = PthreadGuard<'a>;
+
+    #[inline]
+    fn lock(&self) -> PthreadGuard<'_> {
+        match self.0.lock() {
+            0 => PthreadGuard::of_held(&self.0),
+            code => refuse(code),
+        }
+    }
+}
+
+impl SharedLock for Plain {
+    const WAITING: &'static str = "sleeps at once";
+
+    fn create() -> io::Result<Self> {
+        Cell::create(Kind::Plain).map(Plain)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        SharedBox::attach(address).map(Plain)
+    }
+}
+
+/// A process-shared pthread mutex, robust.
+pub struct Robust(SharedBox<Cell>);
+
+impl LockUnderTest for Robust {
+    const NAME: &'static str = "robust-pthread";
+
+    type Guard<'a> = PthreadGuard<'a>;
+
+    #[inline]
+    fn lock(&self) -> PthreadGuard<'_> {
+        match self.0.lock() {
+            0 => PthreadGuard::of_held(&self.0),
+            libc::EOWNERDEAD => {
+                let guard = PthreadGuard::of_held(&self.0);
+                self.0.make_consistent().expect("a robust mutex whose owner died");
+                guard
+            }
+            code => refuse(code),
+        }
+    }
+}
+
+impl SharedLock for Robust {
+    const WAITING: &'static str = "sleeps at once";
+
+    fn create() -> io::Result<Self> {
+        Cell::create(Kind::Robust).map(Robust)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        SharedBox::attach(address).map(Robust)
+    }
+}
+
+impl RobustLock for Robust {
+    fn take_over(&self, stamp: impl FnOnce() -> u64) -> io::Result<Takeover> {
+        let code = self.0.lock();
+        let stamp = stamp();
+        if code != 0 && code != libc::EOWNERDEAD {
+            return Err(io::Error::from_raw_os_error(code));
+        }
+        let _guard = PthreadGuard::of_held(&self.0);
+        let owner_died = code == libc::EOWNERDEAD;
+        if owner_died {
+            self.0.make_consistent()?;
+        }
+        Ok(Takeover { stamp, owner_died })
+    }
+
+    fn rescues(&self) -> Option<u64> {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::thread;
+
+    #[test]
+    fn robust_lock_of_an_ended_thread_is_taken_over_once() {
+        let lock = Robust::create().unwrap();
+        thread::scope(|scope| {
+            scope.spawn(|| std::mem::forget(lock.lock()));
+        });
+        let first = lock.take_over(|| 1).unwrap();
+        let second = lock.take_over(|| 2).unwrap();
+        assert_eq!(first, Takeover { stamp: 1, owner_died: true });
+        assert_eq!(second, Takeover { stamp: 2, owner_died: false });
+    }
+
+    #[test]
+    fn value_is_the_same_through_an_attached_lock() {
+        let lock = Plain::create().unwrap();
+        *lock.lock() = 7;
+        let attached = Plain::attach(&lock.address()).unwrap();
+        assert_eq!(*attached.lock(), 7);
+    }
+}

@@ -1,0 +1,243 @@
+//! The table of figures, and the rows that each case contributes to it.
+
+use std::fmt::{self, Display, Formatter};
+
+use crate::cases::contention::{Contention, Round};
+use crate::cases::kill::{Kill, Takeover};
+use crate::cases::uncontended::Uncontended;
+use crate::floor::Floor;
+use crate::lock::LockUnderTest;
+use crate::pthread::{Plain, Robust};
+use crate::stats::{self, Series};
+
+/// The name under which our own lock takes part; its column is empty in a case without it.
+pub const SUBJECT: &str = "shmkit";
+
+const STD: &str = <std::sync::Mutex<u64> as LockUnderTest>::NAME;
+
+/// What a figure must reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Target {
+    /// The ratio to the peer, or the figure where there is no peer, may not be larger.
+    AtMost(f64),
+    /// The same may not be smaller.
+    AtLeast(f64),
+}
+
+impl Target {
+    fn is_met_by(self, figure: f64) -> bool {
+        match self {
+            Target::AtMost(limit) => figure <= limit,
+            Target::AtLeast(limit) => figure >= limit,
+        }
+    }
+}
+
+impl Display for Target {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::AtMost(limit) => write!(f, "<= {limit:.2}"),
+            Target::AtLeast(limit) => write!(f, ">= {limit:.2}"),
+        }
+    }
+}
+
+/// One line of the table.
+#[derive(Debug, Clone)]
+struct Row {
+    case: String,
+    ours: Option<f64>,
+    unit: &'static str,
+    peer: Option<(&'static str, Option<f64>)>,
+    ratio: Option<f64>,
+    target: Target,
+    /// Which of the conditions holds for it, counted from 1.
+    conditions: usize,
+}
+
+impl Row {
+    /// The figure that the target speaks of.
+    fn judged(&self) -> Option<f64> {
+        if self.peer.is_some() { self.ratio } else { self.ours }
+    }
+
+    fn cells(&self) -> [String; 7] {
+        let value = |number: Option<f64>| number.map(|number| format!("{number:.2} {}", self.unit));
+        let dash = || "-".to_string();
+        let peer = self.peer.map(|(name, number)| format!("{name} {}", value(number).unwrap_or_else(dash)));
+        let verdict = self.judged().map(|figure| if self.target.is_met_by(figure) { "met" } else { "MISSED" });
+        [
+            self.case.clone(),
+            value(self.ours).unwrap_or_else(dash),
+            peer.unwrap_or_else(dash),
+            self.ratio.map_or_else(dash, |ratio| format!("{ratio:.3}")),
+            self.target.to_string(),
+            verdict.unwrap_or("-").to_string(),
+            format!("[{}]", self.conditions),
+        ]
+    }
+}
+
+/// The table, all medians, and the conditions.
+#[derive(Debug, Clone, Default)]
+pub struct Report {
+    rows: Vec<Row>,
+    medians: Vec<String>,
+    conditions: Vec<String>,
+}
+
+impl Report {
+    /// Adds the figures of lock and unlock without contention.
+    pub fn add_uncontended(&mut self, result: &Uncontended) {
+        self.conditions.push(result.conditions.clone());
+        let case = "lock+unlock, uncontended";
+        let peers = [(Floor::NAME, 1.15), (STD, 0.95), (Robust::NAME, 0.65)];
+        for (peer, limit) in peers {
+            self.compare_rounds(case, &result.rounds, |ns| *ns, "ns", peer, Target::AtMost(limit));
+        }
+        for series in &result.rounds {
+            self.medians.push(format!("{case}: {} {:.2} ns", series.name, middle(&series.rounds)));
+        }
+    }
+
+    /// Adds the figures of two processes contending.
+    pub fn add_contention(&mut self, result: &Contention) {
+        self.conditions.push(result.conditions.clone());
+        let case = "contended, sections per second";
+        let rate = |round: &Round| round.sections_per_second / 1e6;
+        self.compare_rounds(case, &result.rounds, rate, "M/s", Plain::NAME, Target::AtLeast(1.0));
+        let share = |rounds: &Series<Round>| {
+            rounds.rounds.iter().map(|round| round.weakest_share * 100.0).fold(f64::INFINITY, f64::min)
+        };
+        let inexact = |rounds: &Series<Round>| rounds.rounds.iter().filter(|round| !round.exact).count() as f64;
+        let ours = result.rounds.iter().find(|series| series.name == SUBJECT);
+        self.state("contended, weaker share in any 100 ms", ours.map(share), "%", Target::AtLeast(25.0));
+        self.state("contended, rounds with a wrong count", ours.map(inexact), "", Target::AtMost(0.0));
+        for series in &result.rounds {
+            let rates: Vec<f64> = series.rounds.iter().map(rate).collect();
+            let sleeps: Vec<f64> = series.rounds.iter().map(|round| round.sleeps_per_second).collect();
+            self.medians.push(format!(
+                "contended: {} {:.3} M sections/s, weaker share at least {:.1} %, {} rounds with a wrong count, \
+                 {:.0} sleeps per second",
+                series.name,
+                middle(&rates),
+                share(series),
+                inexact(series),
+                middle(&sleeps)
+            ));
+        }
+    }
+
+    /// Adds the figures of the owner's death; `label` says how large the victims are.
+    pub fn add_kill(&mut self, label: &str, result: &Kill) {
+        self.conditions.push(result.conditions.clone());
+        let microseconds = |kill: &Takeover| kill.nanoseconds as f64 / 1e3;
+        let ours = stats::numbers_of(&result.kills, SUBJECT, microseconds);
+        let peer = stats::numbers_of(&result.kills, Robust::NAME, microseconds);
+        for (what, percent) in [("median", 50.0), ("p99", 99.0)] {
+            let pick = |times: &Option<Vec<f64>>| times.as_deref().and_then(|times| stats::percentile(times, percent));
+            let (ours, peer) = (pick(&ours), pick(&peer));
+            self.rows.push(Row {
+                case: format!("owner killed, {label}, {what}"),
+                ours,
+                unit: "us",
+                peer: Some((Robust::NAME, peer)),
+                ratio: ours.zip(peer).map(|(ours, peer)| ours / peer),
+                target: Target::AtMost(4.0),
+                conditions: self.conditions.len(),
+            });
+        }
+        let rescues = stats::numbers_of(&result.kills, SUBJECT, |kill| kill.rescues.unwrap_or(0) as f64);
+        let rescues = rescues.map(|rescues| rescues.iter().sum());
+        self.state(&format!("owner killed, {label}, rescues"), rescues, "", Target::AtMost(0.0));
+        for series in &result.kills {
+            let times: Vec<f64> = series.rounds.iter().map(microseconds).collect();
+            let tail = |percent| stats::percentile(&times, percent).unwrap_or(f64::NAN);
+            self.medians.push(format!(
+                "owner killed, {label}: {} median {:.1} us, p99 {:.1} us, longest {:.1} us",
+                series.name,
+                tail(50.0),
+                tail(99.0),
+                tail(100.0)
+            ));
+        }
+    }
+
+    /// Adds a row whose ratio is the median of the ratios within each round.
+    fn compare_rounds<S>(
+        &mut self,
+        case: &str,
+        all: &[Series<S>],
+        number: impl Fn(&S) -> f64,
+        unit: &'static str,
+        peer: &'static str,
+        target: Target,
+    ) {
+        let ours = stats::numbers_of(all, SUBJECT, &number);
+        let theirs = stats::numbers_of(all, peer, &number);
+        let ratio = ours.as_deref().zip(theirs.as_deref());
+        self.rows.push(Row {
+            case: case.into(),
+            ours: ours.as_deref().and_then(stats::median),
+            unit,
+            peer: Some((peer, theirs.as_deref().and_then(stats::median))),
+            ratio: ratio.and_then(|(ours, theirs)| stats::ratio_per_round(ours, theirs)),
+            target,
+            conditions: self.conditions.len(),
+        });
+    }
+
+    /// Adds a row whose target speaks of our figure alone.
+    fn state(&mut self, case: &str, ours: Option<f64>, unit: &'static str, target: Target) {
+        let conditions = self.conditions.len();
+        self.rows.push(Row { case: case.into(), ours, unit, peer: None, ratio: None, target, conditions });
+    }
+}
+
+fn middle(values: &[f64]) -> f64 {
+    stats::median(values).unwrap_or(f64::NAN)
+}
+
+impl Display for Report {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let head = ["case", "ours", "floor/peer", "ratio", "target", "verdict", "conditions"].map(String::from);
+        let lines: Vec<[String; 7]> = std::iter::once(head).chain(self.rows.iter().map(Row::cells)).collect();
+        let widths: [usize; 7] =
+            std::array::from_fn(|column| lines.iter().map(|line| line[column].len()).max().unwrap_or(0));
+        for line in &lines {
+            let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
+            writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
+        }
+        writeln!(f, "\nall locks (medians over the rounds):")?;
+        for line in &self.medians {
+            writeln!(f, "  {line}")?;
+        }
+        writeln!(f, "\nconditions:")?;
+        for (index, text) in self.conditions.iter().enumerate() {
+            writeln!(f, "  [{}] {text}", index + 1)?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(ours: Option<f64>, ratio: Option<f64>, target: Target) -> Row {
+        let peer = Some(("peer", Some(2.0)));
+        Row { case: "case".into(), ours, unit: "ns", peer, ratio, target, conditions: 1 }
+    }
+
+    #[test]
+    fn ratio_is_what_a_row_with_a_peer_is_judged_by() {
+        assert_eq!(row(Some(9.0), Some(1.1), Target::AtMost(1.15)).cells()[5], "met");
+        assert_eq!(row(Some(0.1), Some(1.2), Target::AtMost(1.15)).cells()[5], "MISSED");
+    }
+
+    #[test]
+    fn row_without_our_figure_has_no_verdict() {
+        let cells = row(None, None, Target::AtLeast(1.0)).cells();
+        assert_eq!(cells, ["case", "-", "peer 2.00 ns", "-", ">= 1.00", "-", "[1]"]);
+    }
+}

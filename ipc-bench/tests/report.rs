@@ -1,0 +1,105 @@
+//! The report as its user runs it: what it prints, and that it leaves no process behind.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const BOUND: Duration = Duration::from_secs(30);
+
+fn bench(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_shmkit-bench"));
+    command.args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> Output {
+    bench(arguments).output().expect("the report starts")
+}
+
+fn wait_for(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + BOUND;
+    while !happened() {
+        assert!(Instant::now() < deadline, "{what} did not happen within {BOUND:?}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn children_of(pid: u32) -> Vec<u32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
+}
+
+fn start_with_two_workers() -> (Child, Vec<u32>) {
+    let mut command = bench(&["--only", "contention"]);
+    let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the report starts");
+    let mut workers = Vec::new();
+    wait_for("the start of two workers", || {
+        workers = children_of(process.id());
+        workers.len() == 2
+    });
+    (process, workers)
+}
+
+fn assert_gone_after(signal: libc::c_int) {
+    let (mut process, workers) = start_with_two_workers();
+    let pid = process.id() as libc::pid_t;
+    // SAFETY: `kill` touches no memory; the process was not reaped, so the pid is its own.
+    let result = unsafe { libc::kill(pid, signal) };
+    assert_eq!(result, 0);
+    process.wait().expect("the report ends");
+    let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists() || is_zombie(*pid);
+    wait_for("the end of all workers", || workers.iter().all(gone));
+}
+
+/// An orphan's new parent may take its time to reap it.
+fn is_zombie(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_none_or(|(_, rest)| rest.trim_start().starts_with('Z'))
+}
+
+#[test]
+fn uncontended_names_all_locks_and_the_conditions() {
+    let output = run(&["--quick", "--only", "uncontended"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    for expected in ["floor", "std", "pthread", "robust-pthread", "[1] one thread pinned to CPU"] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn contended_counts_every_section_of_both_processes() {
+    let output = run(&["--quick", "--only", "contention"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success());
+    assert!(text.contains(" 0 rounds with a wrong count"), "{text}");
+}
+
+#[test]
+fn every_killed_owner_is_taken_over_from() {
+    let output = run(&["--quick", "--only", "kill-1MiB"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(text.contains("20 kills per lock"), "{text}");
+}
+
+#[test]
+fn workers_end_when_the_report_is_killed() {
+    assert_gone_after(libc::SIGKILL);
+}
+
+#[test]
+fn workers_end_when_the_report_is_interrupted() {
+    assert_gone_after(libc::SIGINT);
+}
+
+#[test]
+fn help_is_printed_and_unknown_options_are_refused() {
+    let help = run(&["--help"]);
+    assert!(help.status.success());
+    assert!(String::from_utf8(help.stdout).unwrap().contains("--only PATTERN"));
+    assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
+    assert_eq!(run(&["--only", "nothing like it"]).status.code(), Some(2));
+}

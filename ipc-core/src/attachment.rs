@@ -1,0 +1,193 @@
+//! One region as this process has it: the mapping, and the participation that goes with it.
+
+use core::sync::atomic::Ordering::Relaxed;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
+use std::ffi::CString;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::config;
+use crate::crash_point;
+use crate::error::Error;
+use crate::identity::{self, Token};
+use crate::keeper::Seat;
+use crate::mapped::Mapped;
+use crate::participants::{Card, NAME_LEN, Participants, UNWATCHED};
+use crate::proof;
+use crate::registry::{self, Registry};
+use crate::sys::file::{self, Lock};
+use crate::sys::map::Mapping;
+use crate::sys::process;
+
+/// What makes this process a participant.
+#[derive(Debug)]
+struct Participation {
+    token: Token,
+    index: usize,
+    /// Keeps the kernel's lock on the entry.
+    claim: Mapping,
+    seat: Option<Seat>,
+}
+
+/// A mapped region of which this process is a participant. There is one per region and process, however often it is opened.
+#[derive(Debug)]
+pub(crate) struct Attachment {
+    region: Arc<Mapped>,
+    /// Locked only under the registry's lock. A forked child finds its parent's here until it attaches itself.
+    participation: Mutex<Option<Participation>>,
+    /// The entry of this process and whether it has a keeper, for those who wait; `usize::MAX`: none.
+    index: AtomicUsize,
+    has_keeper: AtomicBool,
+    /// The creator's token if the name is to go with the last handle.
+    unlink: Option<Token>,
+}
+
+impl Attachment {
+    /// The region, not attached to yet; `token` is that of this process.
+    pub(crate) fn new(region: Mapped, token: Token, unlink_on_drop: bool) -> Self {
+        Self {
+            region: Arc::new(region),
+            participation: Mutex::new(None),
+            index: AtomicUsize::new(usize::MAX),
+            has_keeper: AtomicBool::new(false),
+            unlink: unlink_on_drop.then_some(token),
+        }
+    }
+
+    pub(crate) fn region(&self) -> &Arc<Mapped> {
+        &self.region
+    }
+
+    pub(crate) fn participants(&self) -> Participants<'_> {
+        self.region.participants()
+    }
+
+    /// Whether news of deaths reaches this process by itself.
+    pub(crate) fn has_keeper(&self) -> bool {
+        self.has_keeper.load(Relaxed)
+    }
+
+    /// Looks for deaths that nobody has told of; says whether there were any.
+    pub(crate) fn sweep(&self) -> bool {
+        let me = Some(self.index.load(Relaxed)).filter(|index| *index != usize::MAX);
+        self.participants().sweep(me, |index| proof::is_dead(&self.region, index))
+    }
+
+    /// Makes this process a participant under `token`, if it is not one yet. What a parent process left here is forgotten.
+    pub(crate) fn join(&self, registry: &mut Registry, token: Token) -> Result<(), Error> {
+        let mut participation = self.participation();
+        if let Some(current) = participation.as_ref() {
+            if current.token.is_same_process(token) {
+                return Ok(());
+            }
+        }
+        if let Some(of_parent) = participation.take() {
+            of_parent.forget();
+        }
+        let (index, claim) = self
+            .region
+            .claim()?
+            .ok_or(Error::TooManyParticipants { capacity: self.region.layout().participants as u32 })?;
+        crash_point!("attach.after_claim");
+        let seat = if config::get().keeper {
+            // Without a keeper the process still takes part: others look for its death, and it for theirs.
+            Seat::take(registry.keepers(), &self.region, index).ok()
+        } else {
+            None
+        };
+        crash_point!("attach.after_seat");
+        self.participants().attach(
+            index,
+            &Card {
+                token,
+                liveness: seat.as_ref().map_or(UNWATCHED, Seat::liveness),
+                pid: std::process::id(),
+                pid_namespace: proof::own_namespace(),
+                name: name(),
+            },
+        );
+        crash_point!("attach.after_attach");
+        if let Some(seat) = &seat {
+            seat.open(&self.region, index);
+        }
+        self.index.store(index, Relaxed);
+        self.has_keeper.store(seat.is_some(), Relaxed);
+        *participation = Some(Participation { token, index, claim, seat });
+        Ok(())
+    }
+
+    fn leave(&self, mine: Participation) {
+        self.participants().leave(mine.index, mine.token);
+        crash_point!("detach.after_leave");
+        if let Some(seat) = mine.seat {
+            // A window that cannot be cleared keeps its slot: it still shows the region's page.
+            let _ = seat.leave();
+        }
+        crash_point!("detach.after_seat");
+        drop(mine.claim);
+    }
+
+    fn participation(&self) -> MutexGuard<'_, Option<Participation>> {
+        self.participation.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Removes the name, if it still is that of this region.
+    fn unlink(&self, path: &CString) -> Result<(), Error> {
+        let file = file::reopen(self.region.file(), Some(path))?;
+        registry::lock_name(&file, Lock::Exclusive)?;
+        if file::status_at(path)?.id == self.region.id() {
+            file::unlink(path)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Attachment {
+    fn drop(&mut self) {
+        let mut registry = registry::lock();
+        let own = identity::drawn();
+        let participation = self.participation().take();
+        let is_own = |token: Token| own.is_some_and(|own| own.is_same_process(token));
+        match (participation, own) {
+            (Some(mine), Some(own)) if is_own(mine.token) => {
+                if registry.raise_generation(own) {
+                    self.leave(mine);
+                } else {
+                    // No token is left that would be new to the region: stay in it until the process ends.
+                    mine.forget();
+                    core::mem::forget(Arc::clone(&self.region));
+                }
+            }
+            (Some(of_parent), _) => of_parent.forget(),
+            (None, _) => {}
+        }
+        if let (Some(path), Some(creator)) = (self.region.path(), self.unlink) {
+            if is_own(creator) {
+                // Somebody else may have removed it, or hold it; there is nobody to tell.
+                let _ = self.unlink(path);
+            }
+        }
+        registry.remove(self);
+    }
+}
+
+impl Participation {
+    /// In a forked child: neither the claim nor the keeper was inherited.
+    fn forget(self) {
+        self.claim.forget();
+        if let Some(seat) = self.seat {
+            seat.forget();
+        }
+    }
+}
+
+/// The name of this process, cut to what an entry holds.
+fn name() -> [u8; NAME_LEN] {
+    let name = process::name();
+    let mut bytes = [0; NAME_LEN];
+    let mut len = name.len().min(NAME_LEN);
+    while !name.is_char_boundary(len) {
+        len -= 1;
+    }
+    bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
+    bytes
+}

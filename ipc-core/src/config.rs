@@ -1,0 +1,44 @@
+//! What the environment switches off, for tests of the fallbacks.
+
+use std::sync::OnceLock;
+
+/// The mechanisms in use. `SHMKIT_DISABLE`, a comma-separated list read once per process, switches them off by name.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Config {
+    /// `futex_waitv`: without it, waits look for deaths every few milliseconds.
+    pub(crate) futex_waitv: bool,
+    /// `keeper`: without it, the process starts no thread; its waits and its peers look for deaths every few milliseconds.
+    pub(crate) keeper: bool,
+    /// `statm`: without it, a death is confirmed by the kernel's lock on the participant's entry only.
+    pub(crate) statm: bool,
+    /// `safety_net`: without it, waits sleep for as long as nobody wakes them.
+    pub(crate) safety_net: bool,
+}
+
+/// The configuration of this process.
+pub(crate) fn get() -> Config {
+    static CONFIG: OnceLock<Config> = OnceLock::new();
+    *CONFIG.get_or_init(|| parse(&std::env::var("SHMKIT_DISABLE").unwrap_or_default()))
+}
+
+fn parse(disabled: &str) -> Config {
+    let enabled = |name| !disabled.split(',').any(|word| word.trim() == name);
+    Config {
+        futex_waitv: enabled("futex_waitv"),
+        keeper: enabled("keeper"),
+        statm: enabled("statm"),
+        safety_net: enabled("safety_net"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_in_the_list_are_off_and_others_on() {
+        let config = parse("keeper, statm");
+        assert!(!config.keeper && !config.statm);
+        assert!(config.futex_waitv && config.safety_net);
+    }
+}

@@ -1,0 +1,145 @@
+//! What can go wrong with regions and the objects in them.
+
+use core::fmt;
+use std::io;
+
+/// A specialised result.
+pub type Result<T, E = Error> = core::result::Result<T, E>;
+
+/// Why an operation on a region, or on the liveness of its participants, failed.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// The name cannot be that of a region or of an object.
+    InvalidName {
+        /// What is wrong with it.
+        what: &'static str,
+    },
+    /// A region cannot be made for so many participants.
+    InvalidParticipants {
+        /// What was asked for.
+        asked: u32,
+        /// The most that is possible.
+        max: u32,
+    },
+    /// There is a file of this name already.
+    AlreadyExists,
+    /// There is no region of this name.
+    NotFound,
+    /// What is there is not a region.
+    NotARegion {
+        /// What tells so.
+        what: &'static str,
+    },
+    /// The region was made by a version of this library with another layout.
+    Version {
+        /// The layout that this version of the library knows.
+        expected: u32,
+        /// The layout of the region.
+        found: u32,
+    },
+    /// The file is shorter or longer than the region that was made in it.
+    WrongSize {
+        /// The size when it was made, in bytes.
+        expected: u64,
+        /// The size of the file, in bytes.
+        found: u64,
+    },
+    /// The size of the memory file could still be changed by others.
+    NotSealed,
+    /// The memory for the region, or the room for the object in it, is not to be had.
+    NoSpace {
+        /// What was asked for, in bytes.
+        bytes: u64,
+    },
+    /// All entries of the participant table belong to living processes.
+    TooManyParticipants {
+        /// How many there are.
+        capacity: u32,
+    },
+    /// Somebody else keeps the name locked for longer than an opener may wait: a process stopped in the middle.
+    Busy,
+    /// The region holds no object of this name.
+    NoSuchObject {
+        /// Its name.
+        name: String,
+    },
+    /// The region holds an object of this name already.
+    ObjectExists {
+        /// Its name.
+        name: String,
+    },
+    /// The region holds an object of this name, but of another type.
+    WrongType {
+        /// Its name.
+        name: String,
+        /// The type it has.
+        found: String,
+        /// The type that was asked for.
+        asked: String,
+    },
+    /// A value in shared memory cannot have been written by this library.
+    Corrupted {
+        /// Which value.
+        what: &'static str,
+        /// What it is.
+        found: u64,
+    },
+    /// The operating system said no.
+    Io(io::Error),
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::InvalidName { what } => write!(f, "the name {what}"),
+            Self::InvalidParticipants { asked, max } => {
+                write!(f, "a region cannot have {asked} participants: choose 1 to {max}")
+            }
+            Self::AlreadyExists => f.write_str("there is a file of this name already: open it, or unlink it first"),
+            Self::NotFound => f.write_str("there is no region of this name: create it first"),
+            Self::NotARegion { what } => write!(f, "not a region: {what}"),
+            Self::Version { expected, found } => write!(
+                f,
+                "the region has layout version {found}, this library knows version {expected}: use the same version in all processes"
+            ),
+            Self::WrongSize { expected, found } => {
+                write!(
+                    f,
+                    "the region was made with {expected} bytes, its file has {found}: it was cut or extended since"
+                )
+            }
+            Self::NotSealed => f.write_str(
+                "the file is not sealed against changes of its size: pass on the file of an anonymous region",
+            ),
+            Self::NoSpace { bytes } => write!(f, "no space for {bytes} bytes: ask for less, or make the region larger"),
+            Self::TooManyParticipants { capacity } => write!(
+                f,
+                "all {capacity} participants of the region are alive: make it for more with RegionOptions::participants"
+            ),
+            Self::Busy => f.write_str("a process that opens or unlinks the region does not get on: it may be stopped"),
+            Self::NoSuchObject { name } => write!(f, "the region holds no object {name:?}: insert it first"),
+            Self::ObjectExists { name } => write!(f, "the region holds an object {name:?} already: get it instead"),
+            Self::WrongType { name, found, asked } => {
+                write!(f, "the region holds the object {name:?} of type {found}, asked for {asked}")
+            }
+            Self::Corrupted { what, found } => write!(f, "corrupted {what}: found {found:#x}"),
+            Self::Io(error) => write!(f, "the operating system failed: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}

@@ -1,0 +1,286 @@
+//! The keeper: a thread that dies with its process, so that others hear of it, and that hears of the death of others.
+//!
+//! A process starts its first keeper with its first region, and a further one for every 60 regions that it has open at once. A
+//! keeper blocks all signals, has a stack of 48 KiB, sleeps unless somebody comes, goes or dies, and stays until the process
+//! ends.
+//!
+//! # How the kernel tells
+//!
+//! The keeper owns a robust list of the kernel (glibc's lists, of other threads, are left alone). For each region the list has
+//! a node, and at a constant distance from it the `liveness` word of this process in that region:
+//!
+//! ```text
+//! pages:  | head | node page 0 | node page 1 | ... | (unused) | window 0 | window 1 | ...
+//!                    |<------------- futex_offset ------------->|
+//! ```
+//!
+//! A window is the page of the region with the liveness word, mapped a second time. Nodes are private to the process: the
+//! kernel's walk ends at the first bad pointer, so one scribbled region could silence all others. They lie in shared anonymous
+//! memory, which is not reaped before the walk. Windows are replaced, never unmapped. One store links a node, and one unlinks
+//! it, so the process may die between any two instructions.
+
+use core::ffi::c_void;
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::{AtomicPtr, AtomicU32};
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
+use std::time::Duration;
+
+use crate::crash_point;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::mapped::Mapped;
+use crate::participants::WAITERS;
+use crate::proof;
+use crate::shim::futex::FutexWord;
+use crate::sys::futex::{self, MAX_WORDS, RawWord};
+use crate::sys::map::{Mapping, page_size};
+use crate::sys::process::{self, RobustListHead};
+
+/// Regions per keeper: two words each and one of the keeper's own fit one wait.
+const SLOTS: usize = (MAX_WORDS - 8) / 2;
+
+/// What a keeper needs of its stack; the mapping has a guard page on top.
+const STACK: usize = 48 * 1024;
+
+/// How soon a keeper looks again for an unconfirmed death, at first and at last; and for those who have no keeper.
+const FIRST_RETRY: Duration = Duration::from_micros(100);
+const LAST_RETRY: Duration = Duration::from_millis(10);
+
+/// One keeper, as the other threads of its process see it.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    /// See the picture above. The first page begins with the list's head.
+    pages: Mapping,
+    /// The thread id that the kernel compares with liveness words.
+    thread: AtomicU32,
+    /// Raised whenever the set of regions has changed.
+    control: AtomicU32,
+    regions: Mutex<[Option<Kept>; SLOTS]>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    region: Weak<Mapped>,
+    index: usize,
+}
+
+/// The seat of one region at a keeper.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    keeper: Arc<Keeper>,
+    slot: usize,
+    /// Where in its page the node is.
+    offset: usize,
+}
+
+impl Seat {
+    /// Finds a keeper among `keepers` for participant `index` of `region`, or starts one. From here on, the death of the process
+    /// marks the liveness word, as soon as that holds [`liveness`](Self::liveness).
+    pub(crate) fn take(keepers: &mut Vec<Arc<Keeper>>, region: &Arc<Mapped>, index: usize) -> Result<Self, Error> {
+        for keeper in keepers.iter() {
+            if let Some(seat) = Keeper::seat(keeper, region, index)? {
+                return Ok(seat);
+            }
+        }
+        let keeper = Keeper::start()?;
+        keepers.push(Arc::clone(&keeper));
+        Keeper::seat(&keeper, region, index)?.ok_or_else(|| io::Error::other("a new keeper is full").into())
+    }
+
+    /// What the liveness word of the participant has to be.
+    pub(crate) fn liveness(&self) -> u32 {
+        self.keeper.thread.load(Relaxed) | WAITERS
+    }
+
+    /// Lets the keeper look after the region, whose participant is alive now.
+    pub(crate) fn open(&self, region: &Arc<Mapped>, index: usize) {
+        self.keeper.lock()[self.slot] = Some(Kept { region: Arc::downgrade(region), index });
+        self.keeper.tell();
+    }
+
+    /// Gives the seat up: the participant has left the region.
+    pub(crate) fn leave(self) -> io::Result<()> {
+        let mut regions = self.keeper.lock();
+        self.keeper.unlink(self.slot, self.offset);
+        crash_point!("keeper.leave.after_unlink");
+        self.keeper.pages.clear_page(window(self.slot))?;
+        regions[self.slot] = None;
+        drop(regions);
+        self.keeper.tell();
+        Ok(())
+    }
+
+    /// Forgets the seat: it is that of a parent process.
+    pub(crate) fn forget(self) {
+        core::mem::forget(self);
+    }
+}
+
+/// Where the node page and the window of a slot begin.
+fn node_page(slot: usize) -> usize {
+    (1 + slot) * page_size()
+}
+
+fn window(slot: usize) -> usize {
+    node_page(slot) + futex_offset()
+}
+
+fn futex_offset() -> usize {
+    (1 + SLOTS) * page_size()
+}
+
+impl Keeper {
+    fn start() -> Result<Arc<Self>, Error> {
+        let pages = Mapping::unforked(2 * (1 + SLOTS) * page_size())?;
+        let keeper = Arc::new(Self {
+            pages,
+            thread: AtomicU32::new(0),
+            control: AtomicU32::new(0),
+            regions: Mutex::new([const { None }; SLOTS]),
+        });
+        let head = keeper.pages.base().cast::<RobustListHead>();
+        // SAFETY: the first page is ours alone, page-aligned and large enough; nobody else knows it yet.
+        unsafe {
+            head.write(RobustListHead {
+                first: head.cast(),
+                futex_offset: futex_offset() as libc::c_long,
+                pending: core::ptr::null_mut(),
+            });
+        }
+        let (started, has_started) = mpsc::channel();
+        let of_thread = Arc::clone(&keeper);
+        process::with_signals_blocked(|| {
+            std::thread::Builder::new()
+                .name("shmkit-keeper".to_owned())
+                .stack_size(STACK)
+                .spawn(move || of_thread.live(&started))
+        })?;
+        has_started.recv().map_err(io::Error::other)??;
+        Ok(keeper)
+    }
+
+    /// The life of the thread.
+    fn live(&self, started: &mpsc::Sender<io::Result<()>>) {
+        process::prepare_keeper_thread();
+        self.thread.store(process::thread_id(), Relaxed);
+        // SAFETY: `pages` is never unmapped while this thread lives: it holds a reference to the keeper. Nodes are linked only
+        // inside of it.
+        let listed = unsafe { process::set_robust_list(self.pages.base().cast()) };
+        let failed = listed.is_err();
+        // A starter that is gone needs no answer.
+        let _ = started.send(listed);
+        if failed {
+            return;
+        }
+        let mut retry = FIRST_RETRY;
+        let mut words = Vec::with_capacity(MAX_WORDS);
+        loop {
+            words.clear();
+            let again = self.look(&mut words);
+            retry = if again == Again::Soon { retry } else { FIRST_RETRY };
+            let pause = match again {
+                Again::Soon => Some(retry),
+                Again::Regularly => Some(LAST_RETRY),
+                Again::WhenTold => None,
+            };
+            retry = (retry * 2).min(LAST_RETRY);
+            futex::wait_raw(&words, pause.and_then(Deadline::after));
+        }
+    }
+
+    /// Looks at all regions, buries the dead and collects what to wait on. No reference to a region outlives this: when one is
+    /// unmapped during the wait, `control` has changed before.
+    fn look(&self, words: &mut Vec<RawWord>) -> Again {
+        // Acquire pairs with the Release in `tell`.
+        words.push(RawWord { address: self.control.address(), expected: self.control.load(Acquire) });
+        let kept: Vec<_> =
+            self.lock().iter().flatten().filter_map(|kept| Some((kept.region.upgrade()?, kept.index))).collect();
+        let mut again = Again::WhenTold;
+        for (region, me) in &kept {
+            let participants = region.participants();
+            let roster = participants.roster();
+            let watch = participants.watch(*me, |index| proof::is_dead_soon(region, index));
+            words.push(RawWord { address: participants.roster_word().address(), expected: roster });
+            if let Some((index, liveness)) = watch.target {
+                words.push(RawWord { address: participants.liveness_word(index).address(), expected: liveness });
+            }
+            if watch.unwatched {
+                again = again.max(Again::Regularly);
+            }
+            if watch.unconfirmed {
+                again = Again::Soon;
+            }
+        }
+        again
+    }
+
+    fn tell(&self) {
+        self.control.fetch_add(1, Release);
+        crate::shim::futex::wake(&self.control, 1);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, [Option<Kept>; SLOTS]> {
+        self.regions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes a free slot, if there is one, and links its node.
+    fn seat(this: &Arc<Self>, region: &Arc<Mapped>, index: usize) -> Result<Option<Seat>, Error> {
+        let mut regions = this.lock();
+        let Some(slot) = regions.iter().position(Option::is_none) else {
+            return Ok(None);
+        };
+        let (page, offset) = region.liveness_page(index);
+        this.pages.replace_page(window(slot), region.file(), page)?;
+        crash_point!("keeper.seat.before_link");
+        this.link(slot, offset);
+        regions[slot] = Some(Kept { region: Weak::new(), index });
+        Ok(Some(Seat { keeper: Arc::clone(this), slot, offset }))
+    }
+
+    /// The pointer that a node, or the head, consists of.
+    fn node(&self, slot: usize, offset: usize) -> &AtomicPtr<c_void> {
+        // SAFETY: inside `pages`, aligned like the liveness word it stands for, alive with `self`, and only ever accessed
+        // atomically, by us and the kernel.
+        unsafe { &*self.pages.base().add(node_page(slot) + offset).cast() }
+    }
+
+    fn first(&self) -> &AtomicPtr<c_void> {
+        // SAFETY: the head begins with the pointer to the first node; as in `node`.
+        unsafe { &*self.pages.base().cast() }
+    }
+
+    fn link(&self, slot: usize, offset: usize) {
+        let node = self.node(slot, offset);
+        node.store(self.first().load(Relaxed), Relaxed);
+        // The kernel walks only after this process has ended; Release keeps the compiler from exchanging the two stores.
+        self.first().store(core::ptr::from_ref(node).cast_mut().cast(), Release);
+    }
+
+    fn unlink(&self, slot: usize, offset: usize) {
+        let node = self.node(slot, offset);
+        let address: *mut c_void = core::ptr::from_ref(node).cast_mut().cast();
+        let mut before = self.first();
+        // Every slot has at most one node, so a list of more is not ours.
+        for _ in 0..SLOTS {
+            let next = before.load(Relaxed);
+            if next == address {
+                before.store(node.load(Relaxed), Release);
+                return;
+            }
+            if next == self.pages.base().cast() {
+                return;
+            }
+            // SAFETY: neither the head nor the end: a node in `pages`, linked by `link` under the lock that we hold.
+            before = unsafe { &*next.cast::<AtomicPtr<c_void>>() };
+        }
+    }
+}
+
+/// When a keeper has to look again.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Again {
+    WhenTold,
+    Regularly,
+    Soon,
+}

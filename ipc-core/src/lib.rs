@@ -1,0 +1,59 @@
+//! The base of shmkit: shared-memory regions whose users may be killed at any instruction.
+//!
+//! * [`Region`]: memory that several processes have in common, with a directory of named, typed objects ([`Shm`]);
+//! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
+//! * [`identity`]: who a process is, in a word that lies in shared memory;
+//! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
+//! * [`raw_lock`]: the lock that all others are built on.
+//!
+//! Use it through the facade `shmkit`, unless you build primitives of your own.
+//!
+//! # The background thread
+//!
+//! With its first region a process starts one thread, the keeper (a further one for every 60 regions open at once). It blocks
+//! all signals, has a stack of 48 KiB, and sleeps unless a participant comes, goes or dies. Its own death is what tells
+//! the others, within microseconds, that this process has been killed. If it cannot be started, the process and its peers look
+//! for each other's deaths every 10 ms instead.
+
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
+compile_error!("shmkit needs 64-bit little-endian Linux (x86_64, aarch64)");
+
+mod config;
+pub mod deadline;
+mod error;
+pub mod identity;
+mod participants;
+pub mod raw_lock;
+#[doc(hidden)]
+pub mod shim;
+pub mod wait;
+
+#[cfg(not(ipc_loom))]
+mod attachment;
+mod described;
+#[cfg(not(ipc_loom))]
+mod directory;
+#[cfg(not(ipc_loom))]
+mod keeper;
+#[cfg(not(ipc_loom))]
+mod layout;
+#[cfg(not(ipc_loom))]
+mod mapped;
+#[cfg(not(ipc_loom))]
+mod proof;
+#[cfg(not(ipc_loom))]
+mod region;
+#[cfg(not(ipc_loom))]
+mod registry;
+#[cfg(not(ipc_loom))]
+mod shm;
+#[cfg(not(ipc_loom))]
+mod sys;
+
+pub use deadline::Deadline;
+pub use described::*;
+pub use error::{Error, Result};
+#[cfg(not(ipc_loom))]
+pub use region::{ObjectInfo, ParticipantInfo, Region, RegionOptions};
+#[cfg(not(ipc_loom))]
+pub use shm::Shm;

@@ -1,0 +1,151 @@
+//! A region in the address space: where private numbers become references into shared memory.
+
+use core::ptr::NonNull;
+use core::sync::atomic::AtomicU64;
+use std::ffi::CString;
+use std::os::fd::OwnedFd;
+
+use crate::error::Error;
+use crate::layout::{Fixed, Layout};
+use crate::participants::{Entry, Participants};
+use crate::sys::file::{self, FileId, Lock};
+use crate::sys::map::{Mapping, page_size};
+
+/// The byte of the file whose lock orders openers (shared) against those who unlink (exclusive). Beyond every region's end.
+const NAME_LOCK: u64 = 1 << 62;
+/// The first of the bytes whose locks are the claims of the participants.
+const CLAIMS: u64 = NAME_LOCK + 1;
+
+/// One mapped region.
+#[derive(Debug)]
+pub(crate) struct Mapped {
+    mapping: Mapping,
+    file: OwnedFd,
+    id: FileId,
+    path: Option<CString>,
+    layout: Layout,
+}
+
+impl Mapped {
+    /// Maps a file of `layout.size` zeroes and writes the header.
+    pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, populate: bool) -> Result<Self, Error> {
+        let id = file::status(&file)?.id;
+        let mapping = Mapping::shared(&file, layout.size, populate)?;
+        let mapped = Self { mapping, file, id, path, layout };
+        mapped.layout.write(mapped.fixed());
+        Ok(mapped)
+    }
+
+    /// Maps a file that somebody else has made, if it is a region.
+    pub(crate) fn open(file: OwnedFd, path: Option<CString>, populate: bool) -> Result<Self, Error> {
+        let status = file::status(&file)?;
+        let size = usize::try_from(status.size).unwrap_or(usize::MAX);
+        if size < size_of::<Fixed>() {
+            return Err(Error::NotARegion { what: "it is too small" });
+        }
+        let mapping = Mapping::shared(&file, size, populate)?;
+        // SAFETY: the mapping has at least the size of `Fixed`, is page-aligned and alive; `Fixed` holds nothing but atomics.
+        let fixed = unsafe { &*mapping.base().cast::<Fixed>() };
+        let layout = Layout::read(fixed, size)?;
+        Ok(Self { mapping, file, id: status.id, path, layout })
+    }
+
+    /// Whether the file begins as a region does.
+    pub(crate) fn has_magic(file: &OwnedFd) -> Result<bool, Error> {
+        let mut magic = [0; 8];
+        let read = file::read_start(file, &mut magic)?;
+        Ok(read && crate::layout::is_magic(magic))
+    }
+
+    pub(crate) fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    pub(crate) fn file(&self) -> &OwnedFd {
+        &self.file
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    pub(crate) fn path(&self) -> Option<&CString> {
+        self.path.as_ref()
+    }
+
+    /// What lies at fixed places.
+    pub(crate) fn fixed(&self) -> &Fixed {
+        // SAFETY: every layout is larger than `Fixed`; the mapping is page-aligned and lives as long as `self`; `Fixed` holds
+        // nothing but atomics, so other processes may change it at any time.
+        unsafe { &*self.mapping.base().cast::<Fixed>() }
+    }
+
+    /// The participants.
+    pub(crate) fn participants(&self) -> Participants<'_> {
+        let count = self.layout.participants;
+        // SAFETY: `Layout` keeps `count` tokens and entries, aligned, within the mapping, which lives as long as `self`; both
+        // hold nothing but atomics.
+        unsafe {
+            Participants {
+                news: &self.fixed().news,
+                tokens: core::slice::from_raw_parts(self.at(self.layout.tokens()).cast::<AtomicU64>().as_ptr(), count),
+                entries: core::slice::from_raw_parts(self.at(self.layout.entries()).cast::<Entry>().as_ptr(), count),
+            }
+        }
+    }
+
+    /// The address of the byte at `offset`, which is at most the size of the region.
+    pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
+        assert!(offset <= self.layout.size, "offsets are checked by those who read them");
+        // SAFETY: inside the mapping or one past it; mappings do not begin at address 0.
+        unsafe { NonNull::new_unchecked(self.mapping.base().add(offset)) }
+    }
+
+    /// The addresses of the region.
+    pub(crate) fn addresses(&self) -> core::ops::Range<usize> {
+        let base = self.mapping.base() as usize;
+        base..base + self.layout.size
+    }
+
+    /// Where in the file the liveness word of participant `index` lies.
+    pub(crate) fn liveness_offset(&self, index: usize) -> usize {
+        // The liveness is an entry's first word (asserted beside `Entry`).
+        self.layout.entries() + index * size_of::<Entry>()
+    }
+
+    /// Claims the first free entry of the participant table: the kernel's lock on it lives as long as the returned mapping, so
+    /// at most as long as the address space of this process. `None` if every entry is claimed.
+    pub(crate) fn claim(&self) -> Result<Option<(usize, Mapping)>, Error> {
+        let file = file::reopen(&self.file, self.path.as_deref())?;
+        let tokens = self.participants().tokens;
+        let is_free = |index: &usize| tokens[*index].load(core::sync::atomic::Ordering::Relaxed) == 0;
+        // Entries that look free first, then those whose owner may have died unnoticed.
+        let free = (0..self.layout.participants).filter(is_free);
+        let taken = (0..self.layout.participants).filter(|index| !is_free(index));
+        for index in free.chain(taken) {
+            if file::try_lock(&file, CLAIMS + index as u64, Lock::Exclusive)? {
+                return Ok(Some((index, Mapping::anchor(&file)?)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more.
+    pub(crate) fn is_unclaimed(&self, index: usize) -> bool {
+        // Somebody may have closed our descriptor and opened another file in its place: no proof then.
+        file::status(&self.file).is_ok_and(|status| status.id == self.id)
+            && file::is_unlocked(&self.file, CLAIMS + index as u64).unwrap_or(false)
+    }
+
+    /// Takes the lock that orders openers and unlinkers, on a file opened for this purpose; `false` if somebody else has it.
+    pub(crate) fn try_lock_name(file: &OwnedFd, lock: Lock) -> Result<bool, Error> {
+        Ok(file::try_lock(file, NAME_LOCK, lock)?)
+    }
+
+    /// Where the page of the liveness word of `index` begins in the file, and where the word is in it.
+    pub(crate) fn liveness_page(&self, index: usize) -> (usize, usize) {
+        let offset = self.liveness_offset(index);
+        let page = page_size();
+        (offset / page * page, offset % page)
+    }
+}

@@ -1,0 +1,289 @@
+//! Who takes part in a region, who watches whom, and how a death is told.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! News:          | death_epoch: u32 | pad to 64 | roster: u32 | rescues: u32 | pad to 128 |
+//! tokens[i]:     | the token that participant i attached with; bit 0: DEAD; 0: nobody     |
+//! entries[i]:    | liveness: u32 | pid: u32 | pid_namespace: u64 | name: 32 bytes | spare |
+//! ```
+//!
+//! # States of `tokens[i]`
+//!
+//! | state | attach (holds the kernel's lock on entry i) | confirmed dead, or leaves | announcer |
+//! |---|---|---|---|
+//! | `0` | -> `T` | - | - |
+//! | `T`: alive | announces the dead first | -> `T` with DEAD | - |
+//! | `T` with DEAD: dead, not everybody knows | announces first | - | raises the epoch, wakes all, -> `0` |
+//!
+//! One word decides: a token is alive exactly while it stands in the table without DEAD. Every change is one atomic operation,
+//! so a kill falls between two states, and each of them is repaired by whoever sees it next:
+//!
+//! * killed before `tokens[i]` is set: the entry is nobody's and the kernel has dropped its lock;
+//! * killed while alive: the kernel marks `liveness`, the watcher confirms and announces;
+//! * killed while announcing: the DEAD bit stands, and the next who looks announces again. A repeated announcement costs a
+//!   spurious wake-up.
+//!
+//! # Who watches
+//!
+//! The participants form a ring in the order of their entries; each one's keeper sleeps on the `liveness` of the next one that
+//! seems alive, and on `roster`, which tells of arrivals and departures. A keeper that is woken walks on over all the dead.
+//! When a watcher dies together with the one it watches, its own watcher finds both.
+//!
+//! # Garbage
+//!
+//! Anything may stand here. A token of nobody makes nobody alive; a false DEAD or a false `liveness` costs a look and, without
+//! proof, nothing else; walks are bounded by the private copy of the capacity.
+
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use crate::crash_point;
+use crate::identity::{FLAG, Token};
+use crate::shim::futex;
+use crate::shim::{AtomicU32, AtomicU64};
+
+/// In `tokens[i]`: its owner is dead, and this may not have been told to all.
+pub(crate) const DEAD: u64 = FLAG;
+
+/// In `liveness`: the kernel saw the keeper die (`FUTEX_OWNER_DIED`).
+pub(crate) const OWNER_DIED: u32 = 0x4000_0000;
+/// In `liveness`: wake a sleeper when that happens (`FUTEX_WAITERS`); always set, so that nobody has to ask for it.
+pub(crate) const WAITERS: u32 = 0x8000_0000;
+/// `liveness` of a participant without a keeper: no news will come, one has to look.
+pub(crate) const UNWATCHED: u32 = 0;
+
+/// The longest name of a participant, in bytes.
+pub(crate) const NAME_LEN: usize = 32;
+
+/// The words that everybody waits on.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct News {
+    /// Raised by one after each confirmed death and each departure, by the announcer, then all sleepers on it are woken.
+    /// Every blocking call waits on it beside its own word. Garbage: wake-ups for nothing.
+    death_epoch: AtomicU32,
+    #[cfg(not(ipc_loom))]
+    _line: [AtomicU32; 15],
+    /// Raised by one after each change of who is alive, by the one who comes or goes, then the keepers are woken.
+    /// Pairs with the keepers, who read it before they look at the table. Garbage: keepers look again.
+    roster: AtomicU32,
+    /// How often the safety net had to step in; only counted, by anybody. Garbage: a wrong count.
+    rescues: AtomicU32,
+    #[cfg(not(ipc_loom))]
+    _rest: [AtomicU32; 14],
+}
+
+/// What is to be known of a participant. Written by its owner while `tokens[i]` is not its token yet, except `liveness`, which
+/// the kernel changes when the owner dies. Garbage: a proof of death is looked for in the wrong place and not found, or, among
+/// peers that may write here, forged.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Entry {
+    /// Thread id of the keeper | WAITERS, then OWNER_DIED | WAITERS; or UNWATCHED.
+    liveness: AtomicU32,
+    /// In the owner's PID namespace.
+    pid: AtomicU32,
+    /// That namespace; 0 if its owner could not tell.
+    pid_namespace: AtomicU64,
+    /// UTF-8, padded with zeroes; for people.
+    name: [AtomicU64; NAME_LEN / 8],
+    #[cfg(not(ipc_loom))]
+    _spare: [AtomicU64; 2],
+}
+
+#[cfg(not(ipc_loom))]
+const _: () = {
+    assert!(size_of::<News>() == 128 && align_of::<News>() == 64);
+    assert!(core::mem::offset_of!(News, roster) == 64);
+    assert!(size_of::<Entry>() == 64 && align_of::<Entry>() == 64);
+    assert!(core::mem::offset_of!(Entry, liveness) == 0);
+    assert!(core::mem::offset_of!(Entry, name) == 16);
+};
+
+/// How a participant shows itself to the others.
+#[derive(Clone, Debug)]
+pub(crate) struct Card {
+    pub(crate) token: Token,
+    pub(crate) liveness: u32,
+    pub(crate) pid: u32,
+    pub(crate) pid_namespace: u64,
+    pub(crate) name: [u8; NAME_LEN],
+}
+
+/// What a keeper has to do next for one region.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// Sleep on the liveness of this participant while it has this value.
+    pub(crate) target: Option<(usize, u32)>,
+    /// Somebody's death is not confirmed yet: look again soon.
+    pub(crate) unconfirmed: bool,
+    /// Somebody has no keeper: look again regularly.
+    pub(crate) unwatched: bool,
+}
+
+/// The participants of one region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Participants<'a> {
+    pub(crate) news: &'a News,
+    pub(crate) tokens: &'a [AtomicU64],
+    pub(crate) entries: &'a [Entry],
+}
+
+impl Participants<'_> {
+    /// The epoch of deaths. Read it before the condition that a death may change.
+    pub(crate) fn epoch(&self) -> u32 {
+        // Acquire pairs with the Release in `announce`: whoever sees the new epoch sees the token gone.
+        self.news.death_epoch.load(Acquire)
+    }
+
+    /// The word behind [`epoch`](Self::epoch).
+    pub(crate) fn epoch_word(&self) -> &AtomicU32 {
+        &self.news.death_epoch
+    }
+
+    /// The state of the roster. Read it before [`watch`](Self::watch).
+    pub(crate) fn roster(&self) -> u32 {
+        // Acquire pairs with the Release in `tell_keepers`: whoever sees the new roster sees the new token.
+        self.news.roster.load(Acquire)
+    }
+
+    /// The word behind [`roster`](Self::roster).
+    pub(crate) fn roster_word(&self) -> &AtomicU32 {
+        &self.news.roster
+    }
+
+    /// The word that tells of the death of participant `index`.
+    pub(crate) fn liveness_word(&self, index: usize) -> &AtomicU32 {
+        &self.entries[index].liveness
+    }
+
+    /// Whether the process behind `token` may still act in this region. `false` is final.
+    pub(crate) fn is_alive(&self, token: Token) -> bool {
+        self.tokens.iter().any(|word| {
+            // Acquire pairs with the AcqRel of `bury`: what the dead have written is visible to those who take over.
+            let word = word.load(Acquire);
+            word & DEAD == 0 && Token::from_word(word).is_some_and(|attached| attached.covers(token))
+        })
+    }
+
+    /// The token and the card of participant `index` if it is alive.
+    pub(crate) fn card(&self, index: usize) -> Option<Card> {
+        let word = self.tokens[index].load(Acquire);
+        let token = Token::from_word(word).filter(|_| word & DEAD == 0)?;
+        let entry = &self.entries[index];
+        let mut name = [0; NAME_LEN];
+        for (bytes, word) in name.chunks_exact_mut(8).zip(&entry.name) {
+            bytes.copy_from_slice(&word.load(Relaxed).to_ne_bytes());
+        }
+        let card = Card {
+            token,
+            liveness: entry.liveness.load(Acquire),
+            pid: entry.pid.load(Relaxed),
+            pid_namespace: entry.pid_namespace.load(Relaxed),
+            name,
+        };
+        // The entry is rewritten only while its token is gone: if it still stands, the card is of one piece.
+        core::sync::atomic::fence(Acquire);
+        (self.tokens[index].load(Relaxed) == word).then_some(card)
+    }
+
+    /// Fills entry `index` and makes its owner alive. The caller holds the kernel's lock on the entry, and the token is not in
+    /// force before this returns.
+    pub(crate) fn attach(&self, index: usize, card: &Card) {
+        let stale = self.tokens[index].load(Acquire);
+        if stale != 0 {
+            // Its lock is free: that is proof enough.
+            self.bury(index, stale);
+        }
+        let entry = &self.entries[index];
+        entry.pid.store(card.pid, Relaxed);
+        entry.pid_namespace.store(card.pid_namespace, Relaxed);
+        for (bytes, word) in card.name.chunks_exact(8).zip(&entry.name) {
+            word.store(u64::from_ne_bytes(bytes.try_into().unwrap_or_default()), Relaxed);
+        }
+        crash_point!("participants.attach.before_liveness");
+        entry.liveness.store(card.liveness, Relaxed);
+        crash_point!("participants.attach.before_token");
+        // Release: whoever sees the token sees the entry.
+        self.tokens[index].store(card.token.word(), Release);
+        crash_point!("participants.attach.after_token");
+        self.tell_keepers();
+    }
+
+    /// Ends the life of participant `index`, which is the caller's own, was attached with `token`, and will not use it again.
+    pub(crate) fn leave(&self, index: usize, token: Token) {
+        self.bury(index, token.word());
+        crash_point!("participants.leave.after_burial");
+        self.tell_keepers();
+    }
+
+    /// Declares the owner of `word` in entry `index` dead, which the caller has proof of, and tells everybody.
+    pub(crate) fn bury(&self, index: usize, word: u64) {
+        let slot = &self.tokens[index];
+        // AcqRel pairs with the Acquire in `is_alive`. A failure means that somebody else has been here: the repetition below
+        // does no harm.
+        let _ = slot.compare_exchange(word, word | DEAD, AcqRel, Relaxed);
+        crash_point!("participants.bury.after_mark");
+        self.news.death_epoch.fetch_add(1, Release);
+        crash_point!("participants.bury.after_epoch");
+        futex::wake(&self.news.death_epoch, u32::MAX);
+        crash_point!("participants.bury.after_wake");
+        let _ = slot.compare_exchange(word | DEAD, 0, AcqRel, Relaxed);
+    }
+
+    /// What the keeper of participant `me` has to watch; walks over the dead and buries those that `is_dead` confirms.
+    pub(crate) fn watch(&self, me: usize, mut is_dead: impl FnMut(usize) -> bool) -> Watch {
+        let mut watch = Watch { target: None, unconfirmed: false, unwatched: false };
+        for step in 1..self.tokens.len() {
+            let index = (me + step) % self.tokens.len();
+            let word = self.tokens[index].load(Acquire);
+            if Token::from_word(word).is_none() {
+                continue;
+            }
+            // Acquire pairs with the kernel's store at the death of the keeper.
+            let liveness = self.entries[index].liveness.load(Acquire);
+            if word & DEAD != 0 {
+                self.bury(index, word & !DEAD);
+            } else if liveness != UNWATCHED && liveness & OWNER_DIED == 0 {
+                watch.target = Some((index, liveness));
+                break;
+            } else if is_dead(index) {
+                self.bury(index, word);
+            } else if liveness == UNWATCHED {
+                watch.unwatched = true;
+            } else {
+                watch.unconfirmed = true;
+            }
+        }
+        watch
+    }
+
+    /// Looks at everybody but `me` and buries those that `is_dead` confirms; says whether there were any.
+    pub(crate) fn sweep(&self, me: Option<usize>, mut is_dead: impl FnMut(usize) -> bool) -> bool {
+        let mut found = false;
+        for index in (0..self.tokens.len()).filter(|index| Some(*index) != me) {
+            let word = self.tokens[index].load(Acquire);
+            if Token::from_word(word).is_some() && (word & DEAD != 0 || is_dead(index)) {
+                self.bury(index, word & !DEAD);
+                found = true;
+            }
+        }
+        found
+    }
+
+    /// How often the safety net had to step in.
+    pub(crate) fn rescues(&self) -> u32 {
+        self.news.rescues.load(Relaxed)
+    }
+
+    /// Notes that the safety net had to step in.
+    pub(crate) fn count_rescue(&self) {
+        self.news.rescues.fetch_add(1, Relaxed);
+    }
+
+    fn tell_keepers(&self) {
+        self.news.roster.fetch_add(1, Release);
+        crash_point!("participants.roster.after_raise");
+        futex::wake(&self.news.roster, u32::MAX);
+    }
+}

@@ -1,0 +1,250 @@
+//! A lock that outlives its owner: one word, two atomic operations.
+//!
+//! The algorithm is that of the futex mutex of Rust's standard library (U. Drepper, "Futexes Are Tricky", the third mutex),
+//! with the owner's token in the word, so that a dead owner is known and its lock taken over.
+//!
+//! # Shared layout
+//!
+//! ```text
+//!  63                                       1         0
+//! +------------------------------------------+---------+
+//! | token of the owner                       | WAITING |   0: free
+//! +------------------------------------------+---------+
+//! ```
+//!
+//! # States
+//!
+//! | word | `lock` | `unlock` by the owner | confirmed death of the owner |
+//! |---|---|---|---|
+//! | `0` | CAS -> mine; with WAITING if it has slept | - | - |
+//! | `T` | CAS -> `T` with WAITING, sleep | swap -> `0` | the next locker: CAS -> mine with WAITING |
+//! | `T` with WAITING | sleep | swap -> `0`, wake one | the next locker: CAS -> mine with WAITING |
+//!
+//! WAITING must be set while anybody sleeps who has not been woken; it may be set when nobody does.
+//!
+//! # A kill at each point
+//!
+//! * before the CAS of `lock`: nothing has happened; after it: a dead owner, taken over by the next locker;
+//! * while sleeping, or woken and not yet back: the wake-up it has swallowed is made good by the epoch of deaths, which wakes
+//!   all;
+//! * between the swap of `unlock` and its wake-up: the same;
+//! * after a take-over: again a dead owner.
+//!
+//! # Garbage
+//!
+//! Any value is `0`, a token of a participant, or a token of nobody, that is of a dead owner. A hostile peer can keep others
+//! out or let them in together; it cannot make them do anything else.
+
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use crate::crash_point;
+use crate::deadline::Deadline;
+use crate::error::Error;
+use crate::identity::{self, FLAG, Token};
+use crate::shim::{AtomicU64, spin_loop};
+use crate::wait::{Site, Woken, wake_one};
+
+/// Somebody may be asleep.
+const WAITING: u64 = FLAG;
+
+/// How often a locker looks before it sleeps.
+const SPINS: u32 = 100;
+
+/// The lock. Zeroes are an unlocked one.
+#[repr(transparent)]
+#[derive(Debug)]
+pub struct RawLock {
+    word: AtomicU64,
+}
+
+/// A lock that is held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "the lock stays held"]
+pub struct Held {
+    /// Under which token.
+    pub token: Token,
+    /// The previous owner died with it: what it protects may be half-changed.
+    pub after_death: bool,
+}
+
+impl Held {
+    /// Whether the calling process took the lock; not so in a forked child of the one that did.
+    #[inline]
+    pub fn is_own(self) -> bool {
+        identity::current().is_some_and(|current| current.is_same_process(self.token))
+    }
+}
+
+/// Why a lock was not taken.
+#[derive(Debug)]
+pub enum NotHeld {
+    /// Somebody else, or the calling thread itself, has it, and the deadline has passed.
+    TimedOut,
+    /// This process cannot take part, see [`Site::of`].
+    Failed(Error),
+}
+
+impl RawLock {
+    /// An unlocked lock.
+    #[cfg(not(ipc_loom))]
+    pub const fn new() -> Self {
+        Self { word: AtomicU64::new(0) }
+    }
+
+    /// An unlocked lock.
+    #[cfg(ipc_loom)]
+    pub fn new() -> Self {
+        Self { word: AtomicU64::new(0) }
+    }
+
+    /// Takes the lock, waiting for it until `deadline`.
+    ///
+    /// # Blocking
+    ///
+    /// While another thread holds the lock and its process is alive; for ever, or until the deadline, if the calling thread
+    /// holds it.
+    ///
+    /// # Crash safety
+    ///
+    /// The process may be killed at any point; the lock is then free, or its owner known to be dead.
+    #[inline]
+    pub fn lock(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
+        match self.lock_free() {
+            Some(held) => Ok(held),
+            None => self.lock_contended(deadline),
+        }
+    }
+
+    /// Takes the lock if it is free or its owner is dead; `None` if it is held.
+    #[inline]
+    pub fn try_lock(&self) -> Result<Option<Held>, Error> {
+        match self.lock_free() {
+            Some(held) => Ok(Some(held)),
+            None => self.try_lock_contended(),
+        }
+    }
+
+    /// Gives the lock up. In a process that did not take it (a forked child of the owner) this does nothing.
+    #[inline]
+    pub fn unlock(&self, held: Held) {
+        if !held.is_own() {
+            return;
+        }
+        crash_point!("lock.unlock.before_swap");
+        // Release pairs with the Acquire of the next locker.
+        if self.word.swap(0, Release) & WAITING != 0 {
+            self.wake();
+        }
+    }
+
+    #[inline]
+    fn lock_free(&self) -> Option<Held> {
+        let token = identity::current()?;
+        // Acquire pairs with the Release in `unlock`.
+        self.word.compare_exchange(0, token.word(), Acquire, Relaxed).ok()?;
+        crash_point!("lock.after_cas");
+        Some(Held { token, after_death: false })
+    }
+
+    #[cold]
+    fn wake(&self) {
+        crash_point!("lock.unlock.before_wake");
+        wake_one(&self.word);
+        crash_point!("lock.unlock.after_wake");
+    }
+
+    #[cold]
+    fn try_lock_contended(&self) -> Result<Option<Held>, Error> {
+        let site = Site::of(self)?;
+        let word = self.word.load(Relaxed);
+        Ok(match Token::from_word(word) {
+            Some(owner) if site.is_alive(owner) => None,
+            // WAITING stays as it is: those who sleep still need a wake-up.
+            _ => self.take(word, word & WAITING, &site),
+        })
+    }
+
+    #[cold]
+    fn lock_contended(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
+        if self.spin() == 0 {
+            if let Some(held) = self.lock_free() {
+                return Ok(held);
+            }
+        }
+        let site = Site::of(self).map_err(NotHeld::Failed)?;
+        loop {
+            // Before everything that a death may change.
+            let epoch = site.epoch();
+            let word = self.word.load(Relaxed);
+            let owner = Token::from_word(word);
+            if !owner.is_some_and(|owner| site.is_alive(owner)) {
+                // Free, or its owner is dead. Others may sleep: the wake-up that brought us here was meant for one of them too.
+                if let Some(held) = self.take(word, WAITING, &site) {
+                    return Ok(held);
+                }
+                continue;
+            }
+            if word & WAITING == 0 {
+                let marked = self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed);
+                if marked.is_err() {
+                    continue;
+                }
+                crash_point!("lock.after_waiting");
+            }
+            let woken = site.wait(&self.word, (word | WAITING) as u32, epoch, deadline);
+            crash_point!("lock.after_wait");
+            if woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed) {
+                return self.give_up(woken, &site);
+            }
+        }
+    }
+
+    /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
+    fn take(&self, word: u64, waiting: u64, site: &Site) -> Option<Held> {
+        let mine = site.token().word() | waiting;
+        // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed.
+        self.word.compare_exchange(word, mine, Acquire, Relaxed).ok()?;
+        crash_point!("lock.after_take");
+        Some(Held { token: site.token(), after_death: Token::from_word(word).is_some() })
+    }
+
+    /// Leaves at the deadline. A wake-up that may have been meant for this locker is passed on: the next sleeper would be lost
+    /// with it.
+    fn give_up(&self, woken: Woken, site: &Site) -> Result<Held, NotHeld> {
+        if woken == Woken::Maybe {
+            loop {
+                let word = self.word.load(Relaxed);
+                if Token::from_word(word).is_none() {
+                    if let Some(held) = self.take(word, WAITING, site) {
+                        return Ok(held);
+                    }
+                } else if word & WAITING != 0
+                    || self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed).is_ok()
+                {
+                    break;
+                }
+            }
+        }
+        Err(NotHeld::TimedOut)
+    }
+
+    /// Looks for a while whether the lock becomes free; returns the last look.
+    fn spin(&self) -> u64 {
+        let mut left = SPINS;
+        loop {
+            let word = self.word.load(Relaxed);
+            // Once somebody sleeps, waiting takes long anyway.
+            if word == 0 || word & WAITING != 0 || left == 0 {
+                return word;
+            }
+            left -= 1;
+            spin_loop();
+        }
+    }
+}
+
+impl Default for RawLock {
+    fn default() -> Self {
+        Self::new()
+    }
+}

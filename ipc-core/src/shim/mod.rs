@@ -1,0 +1,21 @@
+//! The one place where the algorithms meet their atomics, their futex and their clock.
+//!
+//! In an ordinary build these are the types of `core` and the system calls of [`crate::sys`]. With `--cfg ipc_loom` they are
+//! loom's, and a model of the futex and of death takes the place of the kernel, so that the models run the code that ships.
+
+pub mod crash;
+pub mod futex;
+
+#[cfg(not(ipc_loom))]
+pub use core::sync::atomic::{AtomicU32, AtomicU64};
+#[cfg(ipc_loom)]
+pub use loom::sync::atomic::{AtomicU32, AtomicU64};
+
+/// One step of a spin loop.
+#[inline]
+pub fn spin_loop() {
+    #[cfg(not(ipc_loom))]
+    core::hint::spin_loop();
+    #[cfg(ipc_loom)]
+    loom::thread::yield_now();
+}

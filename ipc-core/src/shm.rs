@@ -1,0 +1,53 @@
+//! A handle to an object in a region.
+
+use core::fmt;
+use core::ops::Deref;
+use core::ptr::NonNull;
+use std::sync::Arc;
+
+use crate::attachment::Attachment;
+use crate::described::ShmSafe;
+
+/// An object in a shared region: a pointer that keeps the mapping alive.
+///
+/// Clones are cheap and denote the same object. Dropping the last handle unmaps the region; the object stays in it.
+pub struct Shm<T: ShmSafe> {
+    attachment: Arc<Attachment>,
+    object: NonNull<T>,
+}
+
+// SAFETY: gives out `&T` only, and `ShmSafe` types are `Sync`, between processes as well as between threads.
+unsafe impl<T: ShmSafe> Send for Shm<T> {}
+// SAFETY: as above.
+unsafe impl<T: ShmSafe> Sync for Shm<T> {}
+
+impl<T: ShmSafe> Shm<T> {
+    /// # Safety
+    ///
+    /// `object` points to a valid `T` in the region of `attachment` that stays one as long as the region is mapped.
+    pub(crate) unsafe fn new(attachment: Arc<Attachment>, object: NonNull<T>) -> Self {
+        Self { attachment, object }
+    }
+}
+
+impl<T: ShmSafe> Deref for Shm<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: valid by the contract of `new`, and mapped as long as `attachment` lives.
+        unsafe { self.object.as_ref() }
+    }
+}
+
+impl<T: ShmSafe> Clone for Shm<T> {
+    fn clone(&self) -> Self {
+        Self { attachment: Arc::clone(&self.attachment), object: self.object }
+    }
+}
+
+impl<T: ShmSafe + fmt::Debug> fmt::Debug for Shm<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&**self, f)
+    }
+}

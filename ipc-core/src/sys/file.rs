@@ -1,0 +1,188 @@
+//! Files: memory files, named files in /dev/shm, and kernel locks on bytes of them.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use nix::errno::Errno;
+use nix::fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
+use nix::sys::memfd::{MFdFlags, memfd_create};
+use nix::sys::stat::{self, FileStat, Mode, SFlag};
+use nix::unistd;
+
+/// Where named regions live.
+pub(crate) const DIRECTORY: &str = "/dev/shm";
+
+/// The seals that keep the size of a memory file as it is.
+const SEALS: SealFlag = SealFlag::F_SEAL_SHRINK.union(SealFlag::F_SEAL_GROW).union(SealFlag::F_SEAL_SEAL);
+
+/// What identifies a file on this machine as long as somebody has it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileId {
+    device: u64,
+    inode: u64,
+}
+
+/// What `fstat` says about a file, as far as it matters here.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Status {
+    pub(crate) id: FileId,
+    pub(crate) size: u64,
+    pub(crate) links: u64,
+    pub(crate) is_file: bool,
+}
+
+impl From<FileStat> for Status {
+    fn from(status: FileStat) -> Self {
+        Self {
+            id: FileId { device: status.st_dev, inode: status.st_ino },
+            size: u64::try_from(status.st_size).unwrap_or(0),
+            links: status.st_nlink,
+            is_file: SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
+        }
+    }
+}
+
+/// Looks at an open file.
+pub(crate) fn status(file: impl AsFd) -> io::Result<Status> {
+    Ok(stat::fstat(file)?.into())
+}
+
+/// Looks at what is at `path`, without following a link there.
+pub(crate) fn status_at(path: &CStr) -> io::Result<Status> {
+    Ok(stat::fstatat(AT_FDCWD, path, AtFlags::AT_SYMLINK_NOFOLLOW)?.into())
+}
+
+/// The path of the named region `name`.
+pub(crate) fn path(name: &str) -> io::Result<CString> {
+    Ok(CString::new(format!("{DIRECTORY}/{name}"))?)
+}
+
+/// An open file without a name in the directory of named regions, with exactly the permissions `mode`.
+pub(crate) fn create_unnamed(mode: u32) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let file = fcntl::open(DIRECTORY, flags, Mode::S_IRUSR | Mode::S_IWUSR)?;
+    stat::fchmod(&file, Mode::from_bits_truncate(mode))?;
+    Ok(file)
+}
+
+/// Gives an unnamed file its name; fails with `AlreadyExists` if that is taken.
+pub(crate) fn link(file: impl AsFd, path: &CStr) -> io::Result<()> {
+    let through_proc = proc_path(&file)?;
+    match unistd::linkat(AT_FDCWD, through_proc.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
+        // No /proc: newer kernels let the opener of a file link it directly.
+        Err(Errno::ENOENT) => Ok(unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?),
+        linked => Ok(linked?),
+    }
+}
+
+/// A new memory file.
+pub(crate) fn create_memory(label: &CStr) -> io::Result<OwnedFd> {
+    let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
+    let no_exec = MFdFlags::from_bits_retain(libc::MFD_NOEXEC_SEAL);
+    match memfd_create(label, flags | no_exec) {
+        // Before Linux 6.3.
+        Err(Errno::EINVAL) => Ok(memfd_create(label, flags)?),
+        file => Ok(file?),
+    }
+}
+
+/// Makes the size of a memory file final.
+pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
+    fcntl::fcntl(file, FcntlArg::F_ADD_SEALS(SEALS))?;
+    Ok(())
+}
+
+/// Whether the size of the file can never change again.
+pub(crate) fn is_sealed(file: impl AsFd) -> bool {
+    let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
+    fcntl::fcntl(file, FcntlArg::F_GET_SEALS).is_ok_and(|seals| SealFlag::from_bits_retain(seals).contains(size))
+}
+
+/// Gives the file `size` bytes that are really there, so that no later access can fail for want of memory.
+pub(crate) fn allocate(file: impl AsFd, size: u64) -> io::Result<()> {
+    let size = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    loop {
+        match fcntl::fallocate(&file, FallocateFlags::empty(), 0, size) {
+            // A signal undoes what was allocated so far.
+            Err(Errno::EINTR) => {}
+            allocated => return Ok(allocated?),
+        }
+    }
+}
+
+/// Opens what is at `path` to read and write; a link, a device or a pipe there is not followed, or does not block.
+pub(crate) fn open(path: &CStr) -> io::Result<OwnedFd> {
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    Ok(fcntl::open(path, flags, Mode::empty())?)
+}
+
+/// Opens the same file anew: the result does not share its locks with `file`, as a duplicate would.
+pub(crate) fn reopen(file: impl AsFd, path: Option<&CStr>) -> io::Result<OwnedFd> {
+    let wanted = status(&file)?.id;
+    let through_proc = proc_path(&file)?;
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
+    let opened = match (fcntl::open(through_proc.as_c_str(), flags, Mode::empty()), path) {
+        (Err(Errno::ENOENT), Some(path)) => open(path)?,
+        (opened, _) => opened?,
+    };
+    if status(&opened)?.id == wanted { Ok(opened) } else { Err(io::ErrorKind::NotFound.into()) }
+}
+
+fn proc_path(file: impl AsFd) -> io::Result<CString> {
+    Ok(CString::new(format!("/proc/self/fd/{}", file.as_fd().as_raw_fd()))?)
+}
+
+/// Removes the name `path`.
+pub(crate) fn unlink(path: &CStr) -> io::Result<()> {
+    unistd::unlink(path)?;
+    Ok(())
+}
+
+/// Reads the first bytes of a file; says whether there are as many.
+pub(crate) fn read_start(file: &OwnedFd, bytes: &mut [u8]) -> io::Result<bool> {
+    use std::os::unix::fs::FileExt;
+    match std::fs::File::from(file.try_clone()?).read_exact_at(bytes, 0) {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(false),
+        read => read.map(|()| true),
+    }
+}
+
+/// How a byte of a file is locked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Lock {
+    /// Together with others.
+    Shared,
+    /// Alone.
+    Exclusive,
+}
+
+/// Takes a lock on one byte for the open file description behind `file`; says whether it was free. The byte need not exist.
+pub(crate) fn try_lock(file: impl AsFd, byte: u64, lock: Lock) -> io::Result<bool> {
+    let kind = match lock {
+        Lock::Shared => libc::F_RDLCK,
+        Lock::Exclusive => libc::F_WRLCK,
+    };
+    match fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&flock(kind, byte))) {
+        Ok(_) => Ok(true),
+        Err(Errno::EAGAIN | Errno::EACCES) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether no other open file description than that of `file` holds a lock on the byte.
+pub(crate) fn is_unlocked(file: impl AsFd, byte: u64) -> io::Result<bool> {
+    let mut found = flock(libc::F_WRLCK, byte);
+    fcntl::fcntl(file, FcntlArg::F_OFD_GETLK(&mut found))?;
+    Ok(i32::from(found.l_type) == libc::F_UNLCK)
+}
+
+fn flock(kind: i32, byte: u64) -> libc::flock {
+    libc::flock {
+        l_type: kind as libc::c_short,
+        l_whence: libc::SEEK_SET as libc::c_short,
+        l_start: byte as libc::off_t,
+        l_len: 1,
+        l_pid: 0,
+    }
+}

@@ -1,0 +1,6 @@
+//! Everything that talks to the kernel, and nothing else.
+
+pub(crate) mod file;
+pub(crate) mod futex;
+pub(crate) mod map;
+pub(crate) mod process;

@@ -1,0 +1,89 @@
+//! What locking can come to.
+
+use core::fmt;
+
+use shmkit_core::Error;
+
+/// A guard, or why there is none, or why to be careful with it.
+pub type LockResult<G> = Result<G, LockError<G>>;
+
+/// Why the previous holder of a lock may have left its data half-changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Poison {
+    /// Its process was killed, or ended, while it held the lock.
+    OwnerDied,
+    /// Its thread panicked while it held the lock.
+    Panicked,
+}
+
+/// Why [`lock`](crate::Mutex::lock) and its relatives did not simply give a guard.
+#[non_exhaustive]
+pub enum LockError<G> {
+    /// The lock is held by the caller now, but an earlier holder died or panicked with it, and nobody has called
+    /// [`clear_poison`](crate::Mutex::clear_poison) since.
+    Poisoned {
+        /// The lock: look at the data, mend it, clear the poison.
+        guard: G,
+        /// What happened to the earlier holder.
+        cause: Poison,
+    },
+    /// Somebody else holds the lock.
+    WouldBlock,
+    /// Somebody else still held the lock when the time was over.
+    TimedOut,
+    /// No lock could be taken or waited for: [`Error::Corrupted`] if the primitive holds a value that it never writes; any other
+    /// error if this process, a forked child, could not take part in the region (for example
+    /// [`Error::TooManyParticipants`]).
+    Failed(Error),
+}
+
+impl<G> LockError<G> {
+    /// The guard of a poisoned lock; any other error stays one.
+    ///
+    /// # Errors
+    ///
+    /// The error itself if it carries no guard.
+    pub fn into_guard(self) -> Result<G, Self> {
+        match self {
+            Self::Poisoned { guard, .. } => Ok(guard),
+            other => Err(other),
+        }
+    }
+}
+
+impl<G> fmt::Debug for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poisoned { cause, .. } => f.debug_struct("Poisoned").field("cause", cause).finish_non_exhaustive(),
+            Self::WouldBlock => f.write_str("WouldBlock"),
+            Self::TimedOut => f.write_str("TimedOut"),
+            Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
+        }
+    }
+}
+
+impl<G> fmt::Display for LockError<G> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Poisoned { cause: Poison::OwnerDied, .. } => {
+                f.write_str("poisoned lock: a process died while it held it; check the data, then clear the poison")
+            }
+            Self::Poisoned { cause: Poison::Panicked, .. } => {
+                f.write_str("poisoned lock: a thread panicked while it held it; check the data, then clear the poison")
+            }
+            Self::WouldBlock => f.write_str("the lock is held by somebody else"),
+            Self::TimedOut => f.write_str("the lock was still held by somebody else when the time was over"),
+            Self::Failed(error) => write!(f, "the lock cannot be used: {error}"),
+        }
+    }
+}
+
+impl<G> std::error::Error for LockError<G> {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
+//!
+//! * [`Mutex`]: mutual exclusion that outlives its owner.
+//!
+//! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
+//! any number of processes. Outside of any region they work between the threads of one process.
+
+mod error;
+mod mutex;
+
+pub use error::{LockError, LockResult, Poison};
+pub use mutex::{Mutex, MutexGuard};
