@@ -84,6 +84,8 @@ mod page {
     use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
     use std::io;
 
+    use core::num::NonZeroU64;
+
     use super::Token;
     use crate::sys::map::Mapping;
 
@@ -115,8 +117,9 @@ mod page {
     /// The token of this process; `None` before its first use of the library and right after a fork.
     #[inline]
     pub fn current() -> Option<Token> {
-        // Relaxed: the token is only compared; whoever publishes something under it does so with its own ordering.
-        Token::from_word(page().current.load(Relaxed))
+        // Relaxed: the token is only compared; whoever publishes something under it does so with its own ordering. What stands
+        // here was written by `set_current` or wiped.
+        NonZeroU64::new(page().current.load(Relaxed)).map(Token)
     }
 
     /// A token that was drawn for this very process, in force or not.
