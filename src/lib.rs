@@ -1,4 +1,57 @@
-//! shmkit: shared-memory IPC primitives that survive `kill -9`.
+//! Shared-memory IPC primitives that survive `kill -9`.
+//!
+//! Programs that split their work over processes share state. With shmkit they do so in a [`Region`]: memory that every process
+//! maps, with named, typed objects in it. A process may be killed at any instruction, whatever it is doing to an object: the
+//! others go on, and learn of it at once.
+//!
+//! ```
+//! use shmkit::{LockError, Mutex, Region, RegionOptions};
+//!
+//! # let name = format!("shmkit-doc-{}", std::process::id());
+//! # let name = name.as_str();
+//! // One process creates the region and puts a mutex into it ...
+//! let office = RegionOptions::new().unlink_on_drop(true).create(name, 4096)?;
+//! office.insert("tickets", Mutex::new(20u32))?;
+//!
+//! // ... and any other opens it.
+//! let tickets = Region::open(name)?.get::<Mutex<u32>>("tickets")?;
+//! match tickets.lock() {
+//!     Ok(mut left) => *left -= 1,
+//!     // Somebody was killed while holding the lock. It is ours now: look at the data, mend them, go on.
+//!     Err(LockError::Poisoned { guard, .. }) => {
+//!         println!("{} tickets are left", *guard);
+//!         tickets.clear_poison();
+//!     }
+//!     Err(error) => return Err(error.to_string().into()),
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! # What is here
+//!
+//! | | |
+//! |---|---|
+//! | [`Region`], [`RegionOptions`] | shared memory, named or anonymous, with a directory of objects |
+//! | [`Shm`] | a handle to an object, which keeps the mapping alive |
+//! | [`Mutex`] | mutual exclusion that outlives its owner |
+//! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
+//! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own |
+//!
+//! # What is guaranteed
+//!
+//! * A process killed with SIGKILL at any instruction wedges nobody: whoever waits for something it held, or for a wake-up it
+//!   owed, goes on within about a millisecond, without polling.
+//! * Nobody takes over from a process that could still store into the region.
+//! * A stopped process (SIGSTOP) is alive: it keeps what it holds.
+//! * What is read from a region is checked before it is used.
+//!
+//! # What is not
+//!
+//! * Named regions trust everybody whom the permissions of the file let write to it.
+//! * Data that a dead owner left half-changed are yours to mend: that is what the poison tells.
+//! * A region lives in `/dev/shm` until its name is unlinked, also when all its users are dead.
+
+pub mod own_types;
 
 pub use shmkit_core::*;
 pub use shmkit_sync::*;

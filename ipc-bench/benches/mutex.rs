@@ -13,6 +13,7 @@ use shmkit_bench::cases::kill::{self, Scene};
 use shmkit_bench::cases::{self, uncontended};
 use shmkit_bench::floor::Floor;
 use shmkit_bench::lock::{LockUnderTest, RobustLock, SharedLock};
+use shmkit_bench::ours::Ours;
 use shmkit_bench::pin::{Pair, pin_to};
 use shmkit_bench::pthread::{Plain, Robust};
 use shmkit_bench::stats::Plan;
@@ -30,10 +31,13 @@ fn main() {
 }
 
 fn bench_uncontended(criterion: &mut Criterion) {
+    // Before the thread is pinned: the keeper stays.
+    let ours = Ours::create().expect("a region");
     let cpu = Pair::choose().expect("an allowed CPU").first;
     let _pinned = pin_to(cpu).expect("pinning to an allowed CPU");
     let mut group = criterion.benchmark_group("mutex/uncontended");
     group.measurement_time(Duration::from_secs(2));
+    uncontended(&mut group, &ours);
     uncontended(&mut group, &Floor::create().expect("shared memory"));
     uncontended(&mut group, &Mutex::new(0));
     uncontended(&mut group, &Plain::create().expect("shared memory"));
@@ -49,6 +53,7 @@ fn bench_contended(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mutex/contended");
     group.sample_size(15).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    contended::<Ours>(&mut group);
     contended::<Plain>(&mut group);
     group.finish();
 }
@@ -71,6 +76,7 @@ fn bench_kill(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("mutex/kill");
     group.sample_size(15).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_millis(50));
+    kill::<Ours>(&mut group);
     kill::<Robust>(&mut group);
     group.finish();
 }

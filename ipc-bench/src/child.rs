@@ -2,7 +2,8 @@
 //!
 //! Never a bare fork, so the parent may have any number of threads. A child does not outlive its
 //! parent: dropping [`Child`] kills and reaps it, and the kernel kills it when the parent's thread
-//! that started it ends, however that happens (Ctrl-C and SIGKILL included).
+//! that started it ends, however that happens (Ctrl-C and SIGKILL included). The exception is
+//! [`Janitor`], which ends by itself when its parent has ended.
 
 use std::collections::HashMap;
 use std::env;
@@ -16,6 +17,7 @@ use crate::pin;
 use crate::signal::Signal;
 
 const ROLE: &str = "SHMKIT_BENCH_ROLE";
+/// The parent to die with; a child without it is a janitor.
 const PARENT: &str = "SHMKIT_BENCH_PARENT";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
@@ -29,7 +31,7 @@ pub struct Orders {
 impl Orders {
     /// Takes the orders of this process; `None` if it is nobody's child.
     ///
-    /// Binds its life to the parent's, and pins it if there is an argument `cpu`.
+    /// Binds its life to the parent's, unless it is a janitor, and pins it if there is an argument `cpu`.
     ///
     /// # Errors
     /// Those of `prctl` and of pinning; `BrokenPipe` if the parent is gone already.
@@ -37,7 +39,9 @@ impl Orders {
         let Ok(role) = env::var(ROLE) else {
             return Ok(None);
         };
-        die_with_parent()?;
+        if let Ok(parent) = env::var(PARENT) {
+            die_with(&parent)?;
+        }
         let pairs = env::args().skip(1);
         let arguments =
             pairs.filter_map(|pair| pair.split_once('=').map(|(key, value)| (key.into(), value.into()))).collect();
@@ -76,14 +80,13 @@ impl Orders {
     }
 }
 
-fn die_with_parent() -> io::Result<()> {
+fn die_with(parent: &str) -> io::Result<()> {
     // SAFETY: PR_SET_PDEATHSIG takes one number and touches no memory.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // A parent that died before the call above sends no signal any more.
-    let expected = env::var(PARENT).unwrap_or_default();
-    if expected == std::os::unix::process::parent_id().to_string() {
+    if parent == std::os::unix::process::parent_id().to_string() {
         return Ok(());
     }
     Err(io::Error::new(io::ErrorKind::BrokenPipe, "the parent of this child is gone"))
@@ -104,14 +107,8 @@ impl Child {
     /// # Errors
     /// Those of starting a process.
     pub fn start(role: &'static str, arguments: &[(&str, String)]) -> io::Result<Self> {
-        let process = Command::new("/proc/self/exe")
-            .arg0("shmkit-bench-child")
-            .args(arguments.iter().map(|(key, value)| format!("{key}={value}")))
-            .env(ROLE, role)
-            .env(PARENT, process::id().to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .spawn()?;
+        let mut command = command(role, arguments);
+        let process = command.env(PARENT, process::id().to_string()).stdin(Stdio::null()).spawn()?;
         Ok(Child { process, role })
     }
 
@@ -180,4 +177,40 @@ impl Drop for Child {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
+}
+
+/// A child process that cleans up after this one, whatever ends it: it lives until it finds that
+/// nobody holds the other end of its standard input any more.
+#[derive(Debug)]
+pub struct Janitor(process::Child);
+
+impl Janitor {
+    /// Starts this binary again in `role`, with `names`, which hold no comma, as its argument of that
+    /// name.
+    ///
+    /// # Errors
+    /// Those of starting a process.
+    pub fn start(role: &'static str, names: &[String]) -> io::Result<Self> {
+        let mut command = command(role, &[("names", names.join(","))]);
+        // A group of its own: Ctrl-C is not for it.
+        let process = command.env_remove(PARENT).process_group(0).stdin(Stdio::piped()).spawn()?;
+        Ok(Janitor(process))
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        // Closes its standard input and waits for its end.
+        let _ = self.0.wait();
+    }
+}
+
+fn command(role: &str, arguments: &[(&str, String)]) -> Command {
+    let mut command = Command::new("/proc/self/exe");
+    command
+        .arg0("shmkit-bench-child")
+        .args(arguments.iter().map(|(key, value)| format!("{key}={value}")))
+        .env(ROLE, role)
+        .stdout(Stdio::null());
+    command
 }

@@ -3,7 +3,7 @@
 //! Three layers, each usable alone:
 //!
 //! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
-//! - locks: the traits in [`lock`], and the peers in [`floor`] and [`pthread`];
+//! - locks: the traits in [`lock`], and ours in [`ours`], and the peers in [`floor`] and [`pthread`];
 //! - [`cases`]: one function per figure, returning raw numbers per round and the conditions.
 //!
 //! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
@@ -17,6 +17,7 @@ pub mod child;
 pub mod clock;
 pub mod floor;
 pub mod lock;
+pub mod ours;
 pub mod pin;
 pub mod proc;
 pub mod pthread;

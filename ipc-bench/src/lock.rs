@@ -1,10 +1,10 @@
 //! What a lock must offer to be measured, and `std::sync::Mutex` measured so.
 //!
-//! | trait | needed by | floor | std | pthread | robust pthread |
-//! |---|---|---|---|---|---|
-//! | [`LockUnderTest`] | uncontended | yes | yes | yes | yes |
-//! | [`SharedLock`] | contention | | | yes | yes |
-//! | [`RobustLock`] | kill | | | | yes |
+//! | trait | needed by | ours | floor | std | pthread | robust pthread |
+//! |---|---|---|---|---|---|---|
+//! | [`LockUnderTest`] | uncontended | yes | yes | yes | yes | yes |
+//! | [`SharedLock`] | contention | yes | | | yes | yes |
+//! | [`RobustLock`] | kill | yes | | | | yes |
 //!
 //! Each lock protects one `u64`. Every implementation does all that its documented use asks for
 //! (poison checks, error codes): none is measured on a path that a careful user could not take.

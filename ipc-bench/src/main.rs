@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, contention, kill, uncontended};
+use shmkit_bench::cases::{self, contention, kill, memory, open, uncontended};
 use shmkit_bench::report::Report;
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
 
@@ -17,9 +17,10 @@ Usage: shmkit-bench [OPTIONS]
 
 Options:
   --only PATTERN       only cases whose name contains PATTERN:
-                       uncontended, contention, kill-1MiB, kill-2GiB
+                       uncontended, contention, kill-1MiB, kill-2GiB,
+                       open, memory
   --quick              few and short rounds, to see that all works; not for figures
-  --rounds N           rounds of uncontended and contention (at least 15; default 31)
+  --rounds N           rounds of uncontended, contention and open (at least 15; default 31)
   --work NS            work outside the section when contending (default 200)
   --kills N            kills per lock with victims of 1 MiB (default 1000)
   --large-kills N      kills per lock with victims of 2 GiB (default 1000)
@@ -111,6 +112,17 @@ impl Options {
         report.add_kill("2 GiB", &kill::run(&settings)?);
         Ok(())
     }
+
+    fn open(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let settings = open::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 10 } else { 100 } };
+        report.add_open(&open::run(&settings)?);
+        Ok(())
+    }
+
+    fn memory(&self, _: &str, report: &mut Report) -> io::Result<()> {
+        report.add_memory(&memory::run()?);
+        Ok(())
+    }
 }
 
 fn number(text: &str) -> Result<usize, String> {
@@ -124,6 +136,8 @@ const CASES: &[(&str, Case)] = &[
     ("contention", Options::contention),
     ("kill-1MiB", Options::kill_small),
     ("kill-2GiB", Options::kill_large),
+    ("open", Options::open),
+    ("memory", Options::memory),
 ];
 
 fn main() -> ExitCode {

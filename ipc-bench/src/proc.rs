@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io;
+use std::ops::Range;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -63,6 +64,57 @@ pub fn own_huge_pages() -> io::Result<u64> {
     kilobytes("/proc/self/smaps_rollup", "AnonHugePages:")
 }
 
+/// A mapping of this process.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Area {
+    /// Its addresses.
+    pub range: Range<u64>,
+    /// Whether it can be neither read nor written.
+    pub is_inaccessible: bool,
+    /// How much of it is in memory, in bytes.
+    pub resident: u64,
+}
+
+/// Returns the mappings of this process in the order of their addresses.
+///
+/// # Errors
+/// Those of reading `/proc/self/smaps`.
+pub fn own_areas() -> io::Result<Vec<Area>> {
+    Ok(parse_areas(&fs::read_to_string("/proc/self/smaps")?))
+}
+
+fn parse_areas(text: &str) -> Vec<Area> {
+    let mut areas: Vec<Area> = Vec::new();
+    for line in text.lines() {
+        if let Some(area) = parse_head(line) {
+            areas.push(area);
+        } else if let (Some(last), Some(kilobytes)) = (areas.last_mut(), number(line, "Rss:")) {
+            last.resident = kilobytes * 1024;
+        }
+    }
+    areas
+}
+
+/// Parses the first line of a mapping, such as `7f00-7f80 rw-p 00000000 00:00 0`.
+fn parse_head(line: &str) -> Option<Area> {
+    let mut words = line.split_whitespace();
+    let (start, end) = words.next()?.split_once('-')?;
+    let range = hexadecimal(start)?..hexadecimal(end)?;
+    Some(Area { range, is_inaccessible: words.next()?.starts_with("---"), resident: 0 })
+}
+
+/// Returns the stack pointer from the text of a `/proc/PID/task/TID/syscall`; `None` unless the
+/// thread sleeps.
+pub fn stack_pointer(call: &str) -> Option<u64> {
+    let mut from_the_end = call.split_whitespace().rev();
+    let _instruction = from_the_end.next()?;
+    hexadecimal(from_the_end.next()?.strip_prefix("0x")?)
+}
+
+fn hexadecimal(digits: &str) -> Option<u64> {
+    u64::from_str_radix(digits, 16).ok()
+}
+
 fn kilobytes(path: &str, name: &str) -> io::Result<u64> {
     let text = fs::read_to_string(path)?;
     Ok(number(&text, name).ok_or(io::ErrorKind::InvalidData)? * 1024)
@@ -86,5 +138,20 @@ mod tests {
         assert_eq!(number(text, "voluntary_ctxt_switches:"), Some(12));
         assert_eq!(number(text, "Rss:"), Some(34));
         assert_eq!(number(text, "Pss:"), None);
+    }
+
+    #[test]
+    fn areas_are_told_from_the_lines_about_them() {
+        let text =
+            "7f00-7f80 rw-p 00000000 00:00 0\nSize:  0 kB\nRss:  8 kB\n7f80-7f90 ---p 00000000 00:00 0\nRss: 0 kB\n";
+        let stack = Area { range: 0x7f00..0x7f80, is_inaccessible: false, resident: 8192 };
+        let guard = Area { range: 0x7f80..0x7f90, is_inaccessible: true, resident: 0 };
+        assert_eq!(parse_areas(text), [stack, guard]);
+    }
+
+    #[test]
+    fn stack_pointer_is_known_of_sleepers_only() {
+        assert_eq!(stack_pointer("202 0x1 0x80 0x2 0x0 0x0 0x0 0x7ffd10 0x7f20\n"), Some(0x7f_fd10));
+        assert_eq!(stack_pointer("running\n"), None);
     }
 }

@@ -4,6 +4,8 @@ use std::fmt::{self, Display, Formatter};
 
 use crate::cases::contention::{Contention, Round};
 use crate::cases::kill::{Kill, Takeover};
+use crate::cases::memory::Memory;
+use crate::cases::open::{self, Open};
 use crate::cases::uncontended::Uncontended;
 use crate::floor::Floor;
 use crate::lock::LockUnderTest;
@@ -50,7 +52,8 @@ struct Row {
     unit: &'static str,
     peer: Option<(&'static str, Option<f64>)>,
     ratio: Option<f64>,
-    target: Target,
+    /// None: reported only.
+    target: Option<Target>,
     /// Which of the conditions holds for it, counted from 1.
     conditions: usize,
 }
@@ -65,13 +68,14 @@ impl Row {
         let value = |number: Option<f64>| number.map(|number| format!("{number:.2} {}", self.unit));
         let dash = || "-".to_string();
         let peer = self.peer.map(|(name, number)| format!("{name} {}", value(number).unwrap_or_else(dash)));
-        let verdict = self.judged().map(|figure| if self.target.is_met_by(figure) { "met" } else { "MISSED" });
+        let judged = self.judged().zip(self.target);
+        let verdict = judged.map(|(figure, target)| if target.is_met_by(figure) { "met" } else { "MISSED" });
         [
             self.case.clone(),
             value(self.ours).unwrap_or_else(dash),
             peer.unwrap_or_else(dash),
             self.ratio.map_or_else(dash, |ratio| format!("{ratio:.3}")),
-            self.target.to_string(),
+            self.target.map_or_else(dash, |target| target.to_string()),
             verdict.unwrap_or("-").to_string(),
             format!("[{}]", self.conditions),
         ]
@@ -103,9 +107,10 @@ impl Report {
     /// Adds the figures of two processes contending.
     pub fn add_contention(&mut self, result: &Contention) {
         self.conditions.push(result.conditions.clone());
-        let case = "contended, sections per second";
+        let case = "contended, time per section";
         let rate = |round: &Round| round.sections_per_second / 1e6;
-        self.compare_rounds(case, &result.rounds, rate, "M/s", Plain::NAME, Target::AtLeast(1.0));
+        let cost = |round: &Round| 1e3 / rate(round);
+        self.compare_rounds(case, &result.rounds, cost, "ns", Plain::NAME, Target::AtMost(1.05));
         let share = |rounds: &Series<Round>| {
             rounds.rounds.iter().map(|round| round.weakest_share * 100.0).fold(f64::INFINITY, f64::min)
         };
@@ -143,7 +148,7 @@ impl Report {
                 unit: "us",
                 peer: Some((Robust::NAME, peer)),
                 ratio: ours.zip(peer).map(|(ours, peer)| ours / peer),
-                target: Target::AtMost(4.0),
+                target: Some(Target::AtMost(4.0)),
                 conditions: self.conditions.len(),
             });
         }
@@ -161,6 +166,46 @@ impl Report {
                 tail(100.0)
             ));
         }
+    }
+
+    /// Adds the figures of opening a region.
+    pub fn add_open(&mut self, result: &Open) {
+        self.conditions.push(result.conditions.clone());
+        for series in &result.again {
+            let case = format!("open, again, {}", series.name);
+            self.state(&case, stats::median(&series.rounds), "us", Target::AtMost(100.0));
+        }
+        let [(smallest, _), .., (largest, _)] = open::SIZES;
+        let rounds = |label| stats::numbers_of(&result.again, label, |us| *us).unwrap_or_default();
+        let ratio = stats::ratio_per_round(&rounds(largest), &rounds(smallest));
+        self.state(&format!("open, again, {largest} / {smallest}"), ratio, "x", Target::AtMost(1.2));
+        for series in &result.further {
+            self.state(&format!("open, further region, {}", series.name), stats::median(&series.rounds), "us", None);
+        }
+        for series in &result.first {
+            self.state(&format!("open, first, {}", series.name), stats::median(&series.rounds), "us", None);
+        }
+        for (way, all) in [("again", &result.again), ("further", &result.further), ("first", &result.first)] {
+            for series in all {
+                let worst = stats::percentile(&series.rounds, 100.0).unwrap_or(f64::NAN);
+                let median = middle(&series.rounds);
+                self.medians.push(format!("open, {way}: {} {median:.1} us, slowest round {worst:.1} us", series.name));
+            }
+        }
+    }
+
+    /// Adds the figures of memory.
+    pub fn add_memory(&mut self, result: &Memory) {
+        self.conditions.push(result.conditions.clone());
+        for region in &result.regions {
+            let limit = 8.0 * 1024.0 + 128.0 * region.slots as f64;
+            let case = format!("memory, region with {} slots", region.slots);
+            self.state(&case, Some(region.bytes as f64), "B", Target::AtMost(limit));
+        }
+        let kibibytes = |bytes: u64| Some(bytes as f64 / 1024.0);
+        self.state("memory, keeper's stack", kibibytes(result.stack), "KiB", Target::AtMost(64.0));
+        self.state("memory, of that resident", kibibytes(result.stack_resident), "KiB", None);
+        self.state("memory, guard of that stack", kibibytes(result.guard), "KiB", None);
     }
 
     /// Adds a row whose ratio is the median of the ratios within each round.
@@ -182,13 +227,14 @@ impl Report {
             unit,
             peer: Some((peer, theirs.as_deref().and_then(stats::median))),
             ratio: ratio.and_then(|(ours, theirs)| stats::ratio_per_round(ours, theirs)),
-            target,
+            target: Some(target),
             conditions: self.conditions.len(),
         });
     }
 
-    /// Adds a row whose target speaks of our figure alone.
-    fn state(&mut self, case: &str, ours: Option<f64>, unit: &'static str, target: Target) {
+    /// Adds a row whose target, if there is one, speaks of our figure alone.
+    fn state(&mut self, case: &str, ours: Option<f64>, unit: &'static str, target: impl Into<Option<Target>>) {
+        let target = target.into();
         let conditions = self.conditions.len();
         self.rows.push(Row { case: case.into(), ours, unit, peer: None, ratio: None, target, conditions });
     }
@@ -226,7 +272,7 @@ mod tests {
 
     fn row(ours: Option<f64>, ratio: Option<f64>, target: Target) -> Row {
         let peer = Some(("peer", Some(2.0)));
-        Row { case: "case".into(), ours, unit: "ns", peer, ratio, target, conditions: 1 }
+        Row { case: "case".into(), ours, unit: "ns", peer, ratio, target: Some(target), conditions: 1 }
     }
 
     #[test]

@@ -58,6 +58,7 @@ pub(crate) const NAME_LEN: usize = 32;
 /// The words that everybody waits on.
 #[repr(C, align(64))]
 #[derive(Debug)]
+#[cfg_attr(ipc_loom, derive(Default))]
 pub(crate) struct News {
     /// Raised by one after each confirmed death and each departure, by the announcer, then all sleepers on it are woken.
     /// Every blocking call waits on it beside its own word. Garbage: wake-ups for nothing.
@@ -78,6 +79,7 @@ pub(crate) struct News {
 /// peers that may write here, forged.
 #[repr(C, align(64))]
 #[derive(Debug)]
+#[cfg_attr(ipc_loom, derive(Default))]
 pub(crate) struct Entry {
     /// Thread id of the keeper | WAITERS, then OWNER_DIED | WAITERS; or UNWATCHED.
     liveness: AtomicU32,

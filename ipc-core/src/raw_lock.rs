@@ -35,7 +35,7 @@
 //! Any value is `0`, a token of a participant, or a token of nobody, that is of a dead owner. A hostile peer can keep others
 //! out or let them in together; it cannot make them do anything else.
 
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::crash_point;
 use crate::deadline::Deadline;
@@ -47,8 +47,8 @@ use crate::wait::{Site, Woken, wake_one};
 /// Somebody may be asleep.
 const WAITING: u64 = FLAG;
 
-/// How often a locker looks before it sleeps.
-const SPINS: u32 = 100;
+/// How often a locker looks before it sleeps. In a model each look would only multiply the orders to explore.
+const SPINS: u32 = if cfg!(ipc_loom) { 0 } else { 100 };
 
 /// The lock. Zeroes are an unlocked one.
 #[repr(transparent)]
@@ -140,8 +140,9 @@ impl RawLock {
     #[inline]
     fn lock_free(&self) -> Option<Held> {
         let token = identity::current()?;
-        // Acquire pairs with the Release in `unlock`.
-        self.word.compare_exchange(0, token.word(), Acquire, Relaxed).ok()?;
+        // Acquire pairs with the Release in `unlock`. Release pairs with the Acquire in `look`: whoever finds our token here finds
+        // it among the participants, too, and does not take us for dead.
+        self.word.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
         crash_point!("lock.after_cas");
         Some(Held { token, after_death: false })
     }
@@ -156,7 +157,7 @@ impl RawLock {
     #[cold]
     fn try_lock_contended(&self) -> Result<Option<Held>, Error> {
         let site = Site::of(self)?;
-        let word = self.word.load(Relaxed);
+        let word = self.look();
         Ok(match Token::from_word(word) {
             Some(owner) if site.is_alive(owner) => None,
             // WAITING stays as it is: those who sleep still need a wake-up.
@@ -175,7 +176,7 @@ impl RawLock {
         loop {
             // Before everything that a death may change.
             let epoch = site.epoch();
-            let word = self.word.load(Relaxed);
+            let word = self.look();
             let owner = Token::from_word(word);
             if !owner.is_some_and(|owner| site.is_alive(owner)) {
                 // Free, or its owner is dead. Others may sleep: the wake-up that brought us here was meant for one of them too.
@@ -199,11 +200,18 @@ impl RawLock {
         }
     }
 
+    /// The word, for those who then ask whether its owner is alive.
+    fn look(&self) -> u64 {
+        // Acquire pairs with the Release in `lock_free` and `take`: an owner that is in the lock is among the participants.
+        self.word.load(Acquire)
+    }
+
     /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
     fn take(&self, word: u64, waiting: u64, site: &Site) -> Option<Held> {
         let mine = site.token().word() | waiting;
-        // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed.
-        self.word.compare_exchange(word, mine, Acquire, Relaxed).ok()?;
+        // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
+        // pairs with the Acquire in `look`, as in `lock_free`.
+        self.word.compare_exchange(word, mine, AcqRel, Relaxed).ok()?;
         crash_point!("lock.after_take");
         Some(Held { token: site.token(), after_death: Token::from_word(word).is_some() })
     }

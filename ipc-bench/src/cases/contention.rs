@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
 use crate::lock::SharedLock;
+use crate::ours::Ours;
 use crate::pin::{self, Pair};
 use crate::pthread::Plain;
 use crate::shared::{SharedBox, SharedLayout};
@@ -108,7 +109,7 @@ impl Contender {
 }
 
 /// The locks that take part.
-pub const CONTENDERS: &[Contender] = &[Contender::of::<Plain>()];
+pub const CONTENDERS: &[Contender] = &[Contender::of::<Ours>(), Contender::of::<Plain>()];
 
 /// Measures all contenders in turn, each with two processes on two CPUs.
 ///

@@ -4,7 +4,10 @@
 //! another process, calls `lock` and is seen asleep; the controller reads the clock, kills, and
 //! sleeps; the waiter reads the clock as soon as `lock` returns, and repairs the lock. Waiter and
 //! controller share one CPU, the victim has the other, so the death and the wake-up can overlap, and
-//! the waiter's CPU is idle.
+//! the waiter's CPU is idle. Our keepers are pinned with their processes, for they start after the
+//! pin: the waiter's, which watches the victim, shares the idle CPU with the waiter, so both locks
+//! wake across the two CPUs once; the victim's dies on the victim's CPU. The controller takes part in
+//! the region, too, but its keeper watches the waiter and is not woken by the kill.
 
 use std::io;
 use std::ptr;
@@ -15,6 +18,7 @@ use std::time::Duration;
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
 use crate::lock::RobustLock;
+use crate::ours::Ours;
 use crate::pin::{self, Pair};
 use crate::proc;
 use crate::pthread::Robust;
@@ -102,7 +106,7 @@ impl Contender {
 }
 
 /// The locks that take part.
-pub const CONTENDERS: &[Contender] = &[Contender::of::<Robust>()];
+pub const CONTENDERS: &[Contender] = &[Contender::of::<Ours>(), Contender::of::<Robust>()];
 
 /// Kills the owner of each contender in turn, once per round.
 ///
@@ -123,7 +127,8 @@ pub fn run(settings: &Settings) -> io::Result<Kill> {
     let huge = scenes.iter().map(|(_, scene)| scene.board.huge_bytes.load(Relaxed)).min().unwrap_or(0);
     let conditions = format!(
         "{} kills per lock; victims with {} MiB of touched private memory, {} MiB of it in huge pages; \
-         {}, waiter and controller on the first, victim on the second; \
+         {}, waiter (and its keeper) and controller on the first, victim (and its keeper) on the second, \
+         the controller's keeper on any, asleep; \
          the waiter was seen asleep before each kill; {}",
         kills.first().map_or(0, |series| series.rounds.len()),
         settings.memory >> 20,

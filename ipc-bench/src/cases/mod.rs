@@ -2,6 +2,8 @@
 
 pub mod contention;
 pub mod kill;
+pub mod memory;
+pub mod open;
 pub mod uncontended;
 
 use std::io;
@@ -32,6 +34,8 @@ fn run(orders: &Orders) -> io::Result<()> {
         contention::WORKER => contention::work_as_told(orders),
         kill::WAITER => kill::wait_as_told(orders),
         kill::VICTIM => kill::fall_as_told(orders),
+        open::NEWCOMER => open::come_as_told(orders),
+        open::JANITOR => open::clean_as_told(orders),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
 }

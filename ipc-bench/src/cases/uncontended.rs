@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use crate::floor::Floor;
 use crate::lock::{LockUnderTest, SharedLock};
+use crate::ours::Ours;
 use crate::pin;
 use crate::pthread::{Plain, Robust};
 use crate::stats::{self, Candidate, Plan, Series};
@@ -41,6 +42,8 @@ pub struct Uncontended {
 /// Those of making the locks and of pinning; `InvalidInput` for too few rounds.
 pub fn run(settings: &Settings) -> io::Result<Uncontended> {
     stats::check_rounds(settings.plan.rounds)?;
+    // Before the thread is pinned: its keeper serves later cases, too.
+    let ours = Ours::create()?;
     let cpu = pin::Pair::choose()?.first;
     let _pinned = pin::pin_to(cpu)?;
     let floor = Floor::create()?;
@@ -51,6 +54,7 @@ pub fn run(settings: &Settings) -> io::Result<Uncontended> {
     let per_turn = time(&floor, PROBE).as_secs_f64() / PROBE as f64;
     let turns = ((settings.sample.as_secs_f64() / per_turn) as u64).max(1);
     let candidates = vec![
+        candidate(&ours, turns),
         candidate(&floor, turns),
         candidate(&private.0, turns),
         candidate(&plain, turns),
@@ -59,7 +63,7 @@ pub fn run(settings: &Settings) -> io::Result<Uncontended> {
     let rounds = stats::interleave(&settings.plan, candidates)?;
     let conditions = format!(
         "one thread pinned to CPU {cpu}; {turns} turns per sample; the section is empty; \
-         floor and pthread in shared memory, std in private memory"
+         shmkit, floor and pthread in shared memory, std in private memory"
     );
     Ok(Uncontended { rounds, conditions })
 }

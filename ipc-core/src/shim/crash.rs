@@ -1,8 +1,8 @@
 //! Crash points: named instructions at which a test can end the process (or, in a model, the thread).
 //!
-//! With neither `--cfg ipc_crash` nor `--cfg ipc_loom` a crash point is nothing at all. With `ipc_crash` the environment
-//! variable `SHMKIT_CRASH_AT=n` makes the process send itself SIGKILL at the n-th crash point it passes, and
-//! `SHMKIT_CRASH_TRACE=1` makes it name each one on standard error, so that a sweep knows which ones it has visited.
+//! With neither `--cfg ipc_crash` nor `--cfg ipc_loom` a crash point is nothing at all. With `ipc_crash` a process that has called
+//! `arm(n)` sends itself SIGKILL at the n-th crash point that it passes; `disarm()` tells which ones it has passed, so that a
+//! sweep knows what it has visited.
 
 /// Marks an instruction at which a kill must be survived: `crash_point!("mutex.lock.after_cas")`.
 #[macro_export]
@@ -15,38 +15,41 @@ macro_rules! crash_point {
 
 #[cfg(all(ipc_crash, not(ipc_loom)))]
 mod process {
-    use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
-    use std::io::Write;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
 
-    /// Zero until armed; then the number of the point at which to die (`u64::MAX`: never, only trace).
-    static DIE_AT: AtomicU64 = AtomicU64::new(0);
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-
-    /// Counts from here on; reads the environment. Points passed before are ignored.
-    pub fn arm() {
-        let at = std::env::var("SHMKIT_CRASH_AT").ok().and_then(|at| at.parse().ok());
-        PASSED.store(0, Relaxed);
-        DIE_AT.store(at.unwrap_or(u64::MAX), Relaxed);
+    #[derive(Debug)]
+    struct Plan {
+        armed: bool,
+        die_at: usize,
+        passed: Vec<&'static str>,
     }
 
-    /// Stops counting: later points are not crash points any more.
-    pub fn disarm() {
-        DIE_AT.store(0, Relaxed);
+    static PLAN: Mutex<Plan> = Mutex::new(Plan { armed: false, die_at: 0, passed: Vec::new() });
+
+    fn plan() -> MutexGuard<'static, Plan> {
+        PLAN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From here on, the process ends itself at the `die_at`-th crash point that any of its threads passes (from 1; 0: never).
+    pub fn arm(die_at: usize) {
+        *plan() = Plan { armed: true, die_at, passed: Vec::new() };
+    }
+
+    /// From here on, crash points are nothing again; returns the names of those that were passed.
+    pub fn disarm() -> Vec<&'static str> {
+        let mut plan = plan();
+        plan.armed = false;
+        std::mem::take(&mut plan.passed)
     }
 
     /// Passes the crash point `name`; does not return if it is the one to die at.
-    pub fn point(name: &str) {
-        let at = DIE_AT.load(Relaxed);
-        if at == 0 {
-            return;
-        }
-        let passed = PASSED.fetch_add(1, Relaxed) + 1;
-        if std::env::var_os("SHMKIT_CRASH_TRACE").is_some() {
-            // A closed standard error is no reason to die somewhere else than asked.
-            let _ = writeln!(std::io::stderr(), "crash point {name}");
-        }
-        if passed == at {
-            crate::sys::process::kill_self();
+    pub fn point(name: &'static str) {
+        let mut plan = plan();
+        if plan.armed {
+            plan.passed.push(name);
+            if plan.passed.len() == plan.die_at {
+                crate::sys::process::kill_self();
+            }
         }
     }
 }
@@ -62,24 +65,26 @@ mod model {
         static LEFT: Cell<i64> = Cell::new(-1);
     }
 
-    /// What a thread unwinds with when it dies at a crash point.
-    pub struct Died;
+    /// What a thread unwinds with when it dies at a crash point, with its name.
+    struct Died(&'static str);
 
     /// Runs `life` in the current model thread and ends it, without running any clean-up of the algorithms, at the crash point
-    /// number `at` (from 1); says whether it died.
-    pub fn run_and_die_at(at: i64, life: impl FnOnce()) -> bool {
+    /// number `at` (from 1); returns its name if it died.
+    pub fn run_and_die_at(at: i64, life: impl FnOnce()) -> Option<&'static str> {
         LEFT.with(|left| left.set(at));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
         LEFT.with(|left| left.set(-1));
         match ended {
-            Ok(()) => false,
-            Err(cause) if cause.is::<Died>() => true,
-            Err(cause) => std::panic::resume_unwind(cause),
+            Ok(()) => None,
+            Err(cause) => match cause.downcast::<Died>() {
+                Ok(died) => Some(died.0),
+                Err(cause) => std::panic::resume_unwind(cause),
+            },
         }
     }
 
-    /// Passes the crash point `_name`; unwinds if it is the one to die at.
-    pub fn point(_name: &str) {
+    /// Passes the crash point `name`; unwinds if it is the one to die at.
+    pub fn point(name: &'static str) {
         let left = LEFT.with(|left| {
             let now = left.get();
             if now > 0 {
@@ -88,9 +93,9 @@ mod model {
             now
         });
         if left == 1 {
-            std::panic::resume_unwind(Box::new(Died));
+            std::panic::resume_unwind(Box::new(Died(name)));
         }
     }
 }
 #[cfg(ipc_loom)]
-pub use model::{Died, point, run_and_die_at};
+pub use model::{point, run_and_die_at};

@@ -51,69 +51,104 @@ pub enum Woken {
 #[cfg(not(ipc_loom))]
 pub use crate::sys::futex::{wait, wake};
 #[cfg(ipc_loom)]
-pub use model::{expire, wait, wake};
+pub use model::{disturb, expire, wait, wake};
 
 #[cfg(ipc_loom)]
 mod model {
     //! A futex for models: sleepers in a list, a deadline that passes when the model says so.
+    //!
+    //! As in the kernel, a sleeper is on the queue of each of its words, and a wake-up takes it off one of them only. Until it
+    //! runs and leaves the others, a wake-up on those can be spent on it, too.
 
     use super::{FutexWord, Woken};
     use crate::deadline::Deadline;
-    use loom::sync::{Condvar, Mutex};
+    use loom::sync::Mutex;
+    use loom::thread::{self, Thread};
 
     struct Sleeper {
-        addresses: Vec<usize>,
+        thread: Thread,
+        /// The words on whose queues it still is.
+        queues: Vec<usize>,
         timed: bool,
-        ended: Option<Woken>,
+        /// A wake-up was spent on it.
+        woken: bool,
+        /// It runs, or will, for whatever reason.
+        ended: bool,
+        timed_out: bool,
     }
 
+    impl Sleeper {
+        fn end(&mut self) {
+            if !self.ended {
+                self.ended = true;
+                self.thread.unpark();
+            }
+        }
+    }
+
+    #[derive(Default)]
     struct Futexes {
-        sleepers: Mutex<Vec<Sleeper>>,
-        changed: Condvar,
+        /// In the order in which they went to sleep; `None`: running again.
+        sleepers: Vec<Option<Sleeper>>,
+        expired: bool,
     }
 
     loom::lazy_static! {
-        static ref FUTEXES: Futexes = Futexes { sleepers: Mutex::new(Vec::new()), changed: Condvar::new() };
+        static ref FUTEXES: Mutex<Futexes> = Mutex::new(Futexes::default());
     }
 
     /// Sleeps while every word has its expected value.
     pub fn wait(words: &[(&dyn FutexWord, u32)], deadline: Option<Deadline>) -> Woken {
-        let mut sleepers = FUTEXES.sleepers.lock().unwrap();
+        let mut futexes = FUTEXES.lock().unwrap();
         if words.iter().any(|(word, expected)| word.value() != *expected) {
             return Woken::Maybe;
         }
-        let me = sleepers.len();
-        sleepers.push(Sleeper {
-            addresses: words.iter().map(|(word, _)| word.address() as usize).collect(),
+        if futexes.expired && deadline.is_some() {
+            return Woken::TimedOut;
+        }
+        let me = futexes.sleepers.len();
+        futexes.sleepers.push(Some(Sleeper {
+            thread: thread::current(),
+            queues: words.iter().map(|(word, _)| word.address() as usize).collect(),
             timed: deadline.is_some(),
-            ended: None,
-        });
+            woken: false,
+            ended: false,
+            timed_out: false,
+        }));
         loop {
-            if let Some(ended) = sleepers[me].ended {
-                return ended;
+            drop(futexes);
+            thread::park();
+            futexes = FUTEXES.lock().unwrap();
+            if let Some(ended) = futexes.sleepers[me].take_if(|sleeper| sleeper.ended) {
+                return if ended.timed_out && !ended.woken { Woken::TimedOut } else { Woken::Maybe };
             }
-            sleepers = FUTEXES.changed.wait(sleepers).unwrap();
         }
     }
 
     /// Wakes at most `count` sleepers on `word`.
     pub fn wake(word: &dyn FutexWord, count: u32) {
         let address = word.address() as usize;
-        end(count, Woken::Maybe, |sleeper| sleeper.addresses.contains(&address));
+        let mut futexes = FUTEXES.lock().unwrap();
+        let queue = futexes.sleepers.iter_mut().flatten().filter(|sleeper| sleeper.queues.contains(&address));
+        for sleeper in queue.take(count as usize) {
+            sleeper.queues.retain(|queue| *queue != address);
+            sleeper.woken = true;
+            sleeper.end();
+        }
     }
 
-    /// Lets the deadline of every sleeper that has one pass.
+    /// Lets all deadlines pass, also of those who wait later.
     pub fn expire() {
-        end(u32::MAX, Woken::TimedOut, |sleeper| sleeper.timed);
+        let mut futexes = FUTEXES.lock().unwrap();
+        futexes.expired = true;
+        for sleeper in futexes.sleepers.iter_mut().flatten().filter(|sleeper| sleeper.timed && !sleeper.ended) {
+            sleeper.timed_out = true;
+            sleeper.end();
+        }
     }
 
-    fn end(count: u32, how: Woken, which: impl Fn(&Sleeper) -> bool) {
-        let mut sleepers = FUTEXES.sleepers.lock().unwrap();
-        sleepers
-            .iter_mut()
-            .filter(|sleeper| sleeper.ended.is_none() && which(sleeper))
-            .take(count as usize)
-            .for_each(|sleeper| sleeper.ended = Some(how));
-        FUTEXES.changed.notify_all();
+    /// Lets every sleeper return for no reason, as signals do.
+    pub fn disturb() {
+        FUTEXES.lock().unwrap().sleepers.iter_mut().flatten().for_each(Sleeper::end);
     }
 }

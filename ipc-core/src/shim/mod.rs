@@ -5,6 +5,8 @@
 
 pub mod crash;
 pub mod futex;
+#[cfg(ipc_loom)]
+pub mod model;
 
 #[cfg(not(ipc_loom))]
 pub use core::sync::atomic::{AtomicU32, AtomicU64};

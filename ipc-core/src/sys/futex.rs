@@ -90,14 +90,23 @@ fn waitv(words: &[RawWord], deadline: Option<Deadline>) -> Result<(), i32> {
 
 /// Without `futex_waitv`: sleep on the first word in short slices, look at the others in between.
 fn wait_first(words: &[RawWord], deadline: Option<Deadline>) -> Woken {
+    const PAST: Deadline = Deadline { seconds: 0, nanoseconds: 0 };
     let [first, others @ ..] = words else {
         return Woken::Maybe;
     };
-    let slice = Deadline::now().plus(FALLBACK_SLICE);
-    let until = if others.is_empty() { deadline } else { earlier(slice, deadline) };
-    match wait_one(*first, until) {
-        Err(libc::ETIMEDOUT) if until == deadline => Woken::TimedOut,
-        _ => Woken::Maybe,
+    loop {
+        // The kernel looks: an address may be gone by now.
+        let unchanged = |word: &RawWord| wait_one(*word, Some(PAST)) == Err(libc::ETIMEDOUT);
+        if !others.iter().all(unchanged) {
+            return Woken::Maybe;
+        }
+        let slice = if others.is_empty() { None } else { Deadline::now().plus(FALLBACK_SLICE) };
+        let until = earlier(slice, deadline);
+        match wait_one(*first, until) {
+            Err(libc::ETIMEDOUT) if until == deadline => return Woken::TimedOut,
+            Err(libc::ETIMEDOUT) => {}
+            _ => return Woken::Maybe,
+        }
     }
 }
 
@@ -127,7 +136,7 @@ pub fn wake(word: &dyn FutexWord, count: u32) {
 }
 
 /// The earlier of two deadlines, where `None` is never.
-pub(crate) fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
+fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (some, None) | (None, some) => some,

@@ -1,0 +1,91 @@
+//! What a region and a keeper cost in memory.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmkit::{Region, RegionOptions};
+
+use crate::proc::{self, Area};
+
+/// The participant capacities whose regions are measured; the default is among them.
+pub const CAPACITIES: [u32; 4] = [1, 16, 128, 4096];
+
+const KEEPER: &str = "shmkit-keeper";
+const ASLEEP_WITHIN: Duration = Duration::from_secs(5);
+
+/// What the case showed.
+#[derive(Debug, Clone)]
+pub struct Memory {
+    /// One per capacity.
+    pub regions: Vec<Overhead>,
+    /// The mapping that the keeper's stack pointer lies in, in bytes.
+    pub stack: u64,
+    /// How much of it is in use.
+    pub stack_resident: u64,
+    /// The inaccessible mapping below it.
+    pub guard: u64,
+    /// The conditions.
+    pub conditions: String,
+}
+
+/// What a region costs besides the objects in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Overhead {
+    /// The number of participant slots.
+    pub slots: usize,
+    /// Bytes of the file that are not for objects; the rest of the last page is.
+    pub bytes: u64,
+}
+
+/// Measures regions of several capacities, and the keeper of this process.
+///
+/// # Errors
+/// Those of making regions and of reading `/proc`; `NotFound` if no keeper can be seen.
+pub fn run() -> io::Result<Memory> {
+    let mut regions = Vec::new();
+    for capacity in CAPACITIES {
+        let region = RegionOptions::new().participants(capacity).anonymous(1).map_err(io::Error::other)?;
+        regions.push(overhead(&region)?);
+    }
+    let _region = Region::anonymous(1).map_err(io::Error::other)?;
+    let areas = proc::own_areas()?;
+    let pointer = stack_pointer_of_keeper()?;
+    let index = areas.iter().position(|area| area.range.contains(&pointer)).ok_or(io::ErrorKind::NotFound)?;
+    let stack = &areas[index];
+    let is_guard = |below: &&Area| below.range.end == stack.range.start && below.is_inaccessible;
+    let guard = index.checked_sub(1).and_then(|below| areas.get(below)).filter(is_guard);
+    let size = |area: &Area| area.range.end - area.range.start;
+    let conditions = "region: bytes of the file minus Region::size(), for objects of 1 byte; keeper: the line of \
+                      /proc/self/smaps that holds the stack pointer of the thread shmkit-keeper, its guard apart"
+        .into();
+    Ok(Memory { regions, stack: size(stack), stack_resident: stack.resident, guard: guard.map_or(0, size), conditions })
+}
+
+fn overhead(region: &Region) -> io::Result<Overhead> {
+    let file = File::from(region.as_fd().try_clone_to_owned()?);
+    Ok(Overhead { slots: region.capacity(), bytes: file.metadata()?.len() - region.size() as u64 })
+}
+
+/// The keeper sleeps most of the time, and then the kernel tells where its stack is.
+fn stack_pointer_of_keeper() -> io::Result<u64> {
+    let deadline = Instant::now() + ASLEEP_WITHIN;
+    loop {
+        for task in fs::read_dir("/proc/self/task")? {
+            let task = task?.path();
+            let name = fs::read_to_string(task.join("comm")).unwrap_or_default();
+            if name.trim_end() == KEEPER {
+                let call = fs::read_to_string(task.join("syscall"))?;
+                if let Some(pointer) = proc::stack_pointer(&call) {
+                    return Ok(pointer);
+                }
+            }
+        }
+        if Instant::now() > deadline {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "no sleeping thread shmkit-keeper in this process"));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+}

@@ -1,0 +1,10 @@
+#![cfg(ipc_loom)]
+//! Models of the lock, of deaths and of who tells them: every order in which a few operations can meet.
+//!
+//! No wait of a model has a deadline unless it says so, and the safety net is off: whoever sleeps for ever because a wake-up
+//! was lost or a death untold ends the model as a deadlock.
+
+mod deaths;
+mod lock;
+mod roster;
+mod support;

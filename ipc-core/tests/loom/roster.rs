@@ -1,0 +1,186 @@
+//! Those who come and go while others die.
+
+use std::sync::{Arc, Mutex};
+
+use loom::thread;
+use shmkit_core::shim::model::{Attachment, Process};
+
+use crate::support::{Office, abandon, end, explore, explore_deaths, held_at, keeper, owner_dies};
+
+/// A newcomer takes the entry of the dead owner, if it is free by then, and dies at any point of that, or with a lock of its own.
+#[test]
+fn a_newcomer_in_the_entry_of_a_dead_may_die_too() {
+    let points = [
+        "participants.bury.after_mark",
+        "participants.bury.after_epoch",
+        "participants.bury.after_wake",
+        "participants.attach.before_liveness",
+        "participants.attach.before_token",
+        "participants.attach.after_token",
+        "participants.roster.after_raise",
+        "lock.after_cas",
+        "lock.unlock.before_swap",
+    ];
+    explore_deaths(2, &points, |at| {
+        let region = Attachment::new(3);
+        let (old, new) = (Office::new(), Office::new());
+        let [survivor, owner] = [1, 2].map(|number| Process::join(&region, number));
+        abandon(&old, &owner);
+        let keeper = keeper(&survivor);
+        let place = Arc::new(Mutex::new(None));
+        let coming = thread::spawn({
+            let (region, new, place) = (Arc::clone(&region), Arc::clone(&new), Arc::clone(&place));
+            move || {
+                owner.die();
+                let newcomer = Process::claim(&region, 3);
+                let died = newcomer.live_until(at, || {
+                    newcomer.attach();
+                    new.visit();
+                });
+                *place.lock().unwrap() = died;
+            }
+        });
+        survivor.act();
+        assert!(old.visit());
+        let first = new.visit();
+        coming.join().unwrap();
+        let second = new.visit();
+        end(&region, [keeper]);
+        let died = *place.lock().unwrap();
+        assert_eq!(first || second, died.is_some_and(held_at));
+        died
+    });
+}
+
+/// The ring was survivor -> owner; then a newcomer stands between them, whose keeper has to take over the watch.
+#[test]
+fn a_newcomer_between_watcher_and_victim_hides_no_death() {
+    explore(2, || {
+        let region = Attachment::new(3);
+        let office = Office::new();
+        let survivor = Process::join(&region, 1);
+        let newcomer = Process::claim(&region, 2);
+        let owner = Process::join(&region, 3);
+        abandon(&office, &owner);
+        let keeper = keeper(&survivor);
+        let coming = thread::spawn(move || {
+            newcomer.act();
+            newcomer.attach();
+            newcomer.keep();
+        });
+        let dying = owner_dies(&owner);
+        survivor.act();
+        assert!(office.visit());
+        end(&region, [keeper, coming, dying]);
+    });
+}
+
+/// A locker must see the token of an owner that attached just before, or it would rob it.
+#[test]
+fn the_lock_of_a_newcomer_is_not_taken_for_that_of_a_dead() {
+    explore(3, || {
+        let region = Attachment::new(2);
+        let office = Office::new();
+        let resident = Process::join(&region, 1);
+        let coming = thread::spawn({
+            let (region, office) = (Arc::clone(&region), Arc::clone(&office));
+            move || {
+                let newcomer = Process::join(&region, 2);
+                newcomer.act();
+                assert!(!office.visit());
+            }
+        });
+        resident.act();
+        assert!(!office.visit());
+        coming.join().unwrap();
+    });
+}
+
+/// The ring was survivor -> leaver -> owner; the survivor has to take over the watch, and the leaver may die on its way out.
+#[test]
+fn a_leaver_between_watcher_and_victim_hides_no_death() {
+    let points = [
+        "participants.bury.after_mark",
+        "participants.bury.after_epoch",
+        "participants.bury.after_wake",
+        "participants.leave.after_burial",
+        "participants.roster.after_raise",
+    ];
+    explore_deaths(2, &points, |at| {
+        let region = Attachment::new(3);
+        let office = Office::new();
+        let [survivor, leaver, owner] = [1, 2, 3].map(|number| Process::join(&region, number));
+        abandon(&office, &owner);
+        let keepers = [keeper(&survivor), keeper(&leaver)];
+        let dying = owner_dies(&owner);
+        leaver.dismiss_keeper();
+        let died = leaver.live_until(at, || {
+            leaver.leave();
+        });
+        survivor.act();
+        assert!(office.visit());
+        end(&region, keepers);
+        dying.join().unwrap();
+        died
+    });
+}
+
+/// A guard was forgotten: what it held is that of a dead owner once its process has left, or has died on its way out.
+#[test]
+fn what_a_leaver_has_forgotten_goes_to_others() {
+    let points = [
+        "participants.bury.after_mark",
+        "participants.bury.after_epoch",
+        "participants.bury.after_wake",
+        "participants.leave.after_burial",
+        "participants.roster.after_raise",
+    ];
+    explore_deaths(3, &points, |at| {
+        let region = Attachment::new(2);
+        let office = Office::new();
+        let [survivor, leaver] = [1, 2].map(|number| Process::join(&region, number));
+        abandon(&office, &leaver);
+        let keeper = keeper(&survivor);
+        let place = Arc::new(Mutex::new(None));
+        let leaving = thread::spawn({
+            let place = Arc::clone(&place);
+            move || {
+                let died = leaver.live_until(at, || {
+                    leaver.leave();
+                });
+                *place.lock().unwrap() = died;
+            }
+        });
+        survivor.act();
+        assert!(office.visit());
+        leaving.join().unwrap();
+        end(&region, [keeper]);
+        let died = *place.lock().unwrap();
+        died
+    });
+}
+
+/// Somebody found the token of a forgotten guard missing, and is about to take the lock over, while its process attaches again,
+/// under its next generation, and locks.
+#[test]
+fn one_who_left_and_came_back_is_not_robbed() {
+    explore(3, || {
+        let region = Attachment::new(2);
+        let office = Office::new();
+        let [resident, returner] = [1, 2].map(|number| Process::join(&region, number));
+        abandon(&office, &returner);
+        let after_death = Arc::new(Mutex::new(0));
+        let returning = thread::spawn({
+            let (office, after_death) = (Arc::clone(&office), Arc::clone(&after_death));
+            move || {
+                let next = returner.leave();
+                returner.rejoin(next).act();
+                *after_death.lock().unwrap() += u32::from(office.visit());
+            }
+        });
+        resident.act();
+        let mine = office.visit();
+        returning.join().unwrap();
+        assert_eq!(*after_death.lock().unwrap() + u32::from(mine), 1);
+    });
+}

@@ -1,0 +1,308 @@
+//! System calls of the tests, each wrapped once.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
+
+use super::until;
+
+/// The monotonic clock, which all processes share.
+pub(crate) fn now_ns() -> u64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `now` is a timespec to write to.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
+    now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64
+}
+
+/// Sends a signal; `false` if there is no such process.
+pub(crate) fn signal(pid: u32, signal: i32) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid as libc::pid_t, signal) == 0 }
+}
+
+/// Sends a signal to one thread; `false` if there is no such thread.
+pub(crate) fn signal_thread(pid: u32, thread: u32, signal: i32) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::syscall(libc::SYS_tgkill, pid, thread, signal) == 0 }
+}
+
+/// Installs a handler that does nothing, without SA_RESTART, so that system calls end with EINTR.
+pub(crate) fn interrupt_on(signal: i32) {
+    extern "C" fn nothing(_: i32) {}
+    // SAFETY: zeroes are a sigaction, and the handler does nothing.
+    let installed = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        libc::sigaction(signal, &raw const action, std::ptr::null_mut())
+    };
+    assert_eq!(installed, 0);
+}
+
+/// The id of the calling thread.
+pub(crate) fn thread_id() -> u32 {
+    // SAFETY: no memory is involved.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// Kills this process when the thread that started it ends.
+pub(crate) fn die_with_parent() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+}
+
+/// Ends this process after a minute, whoever is left to do so.
+pub(crate) fn die_in_a_minute() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::alarm(60) };
+}
+
+/// Ends this process at once, without any clean-up.
+pub(crate) fn exit_now(status: i32) -> ! {
+    // SAFETY: ends the process.
+    unsafe { libc::_exit(status) }
+}
+
+pub(crate) fn is_root() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Becomes the user `nobody`, for good.
+pub(crate) fn become_nobody() {
+    // SAFETY: no memory is involved.
+    let done =
+        unsafe { libc::setgroups(0, std::ptr::null()) == 0 && libc::setgid(65534) == 0 && libc::setuid(65534) == 0 };
+    assert!(done, "cannot become nobody: {}", std::io::Error::last_os_error());
+    // Both were undone by the change of the user.
+    die_with_parent();
+    // SAFETY: no memory is involved. Without it /proc/self would belong to root now.
+    unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 1) };
+}
+
+/// Limits a resource of this process.
+pub(crate) fn limit(resource: libc::__rlimit_resource_t, most: u64) {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: `limit` is an rlimit to read.
+    let set = unsafe { libc::setrlimit(resource, &raw const limit) };
+    assert_eq!(set, 0);
+}
+
+/// Sets the umask of this process.
+pub(crate) fn umask(mask: u32) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::umask(mask) };
+}
+
+/// Closes all descriptors from `first` on, as daemons do.
+pub(crate) fn close_from(first: u32) {
+    // SAFETY: whoever owns these descriptors copes: that is what the caller tests.
+    let closed = unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) };
+    assert_eq!(closed, 0);
+}
+
+/// Keeps this thread on one CPU; `idle` lets it run only when nobody else wants to run there.
+pub(crate) fn stay_on_cpu_0(idle: bool) {
+    // SAFETY: both structures are plain numbers that live over the calls.
+    unsafe {
+        let mut cpus: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut cpus);
+        assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus), 0);
+        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        let param: libc::sched_param = std::mem::zeroed();
+        assert_eq!(libc::sched_setscheduler(0, policy, &raw const param), 0);
+    }
+}
+
+/// A child made by `fork` alone; killed and reaped when dropped.
+#[derive(Debug)]
+pub(crate) struct Forked(libc::pid_t);
+
+/// Runs `life` in a forked child, which then ends: with status 0, or 101 if it panicked. Only for roles, which have no other
+/// tests beside them.
+pub(crate) fn fork(life: impl FnOnce()) -> Forked {
+    // SAFETY: the child runs code of the libraries under test, which must work after a fork, and ends by `_exit`.
+    match unsafe { libc::fork() } {
+        -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+        0 => {
+            die_in_a_minute();
+            let lived = catch_unwind(AssertUnwindSafe(life));
+            exit_now(if lived.is_ok() { 0 } else { 101 });
+        }
+        pid => Forked(pid),
+    }
+}
+
+impl Forked {
+    pub(crate) fn pid(&self) -> u32 {
+        self.0 as u32
+    }
+
+    /// Waits for its end and returns its raw wait status: 0 is a good one.
+    pub(crate) fn reap(self) -> i32 {
+        let mut status = 0;
+        until("the end of a forked child", || {
+            // SAFETY: `status` is an int to write to.
+            let ended = unsafe { libc::waitpid(self.0, &raw mut status, libc::WNOHANG) };
+            assert_ne!(ended, -1, "{}", std::io::Error::last_os_error());
+            ended == self.0
+        });
+        std::mem::forget(self);
+        status
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // SAFETY: our own child, not reaped yet; no status is asked for.
+        unsafe {
+            libc::kill(self.0, libc::SIGKILL);
+            libc::waitpid(self.0, std::ptr::null_mut(), 0);
+        }
+    }
+}
+
+/// Lets the next forked child be the first process of a new PID namespace.
+pub(crate) fn unshare_pids() {
+    // SAFETY: no memory is involved.
+    let done = unsafe { libc::unshare(libc::CLONE_NEWPID) };
+    assert_eq!(done, 0, "unshare: {}", std::io::Error::last_os_error());
+}
+
+/// Replaces this process by `sleep`.
+pub(crate) fn exec_sleep() -> ! {
+    use std::os::unix::process::CommandExt;
+    let error = std::process::Command::new("sleep").arg("60").exec();
+    panic!("exec: {error}");
+}
+
+/// Memory of this process that has really been given to it.
+pub(crate) fn touch(bytes: usize) -> *mut u8 {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_POPULATE;
+    // SAFETY: a new mapping; nothing else is touched.
+    let memory = unsafe { libc::mmap(std::ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+    assert_ne!(memory, libc::MAP_FAILED);
+    memory.cast()
+}
+
+/// The file system's size in bytes.
+pub(crate) fn size_of_dev_shm() -> u64 {
+    let path = c"/dev/shm";
+    // SAFETY: zeroes are a statvfs, which is written to.
+    unsafe {
+        let mut about: libc::statvfs = std::mem::zeroed();
+        assert_eq!(libc::statvfs(path.as_ptr(), &raw mut about), 0);
+        about.f_blocks * about.f_frsize
+    }
+}
+
+/// Makes a named pipe.
+pub(crate) fn make_fifo(path: &str) {
+    let path = CString::new(path).expect("no zero byte");
+    // SAFETY: a path that ends with a zero byte.
+    assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+}
+
+/// An anonymous memory file with no seals.
+pub(crate) fn memory_file() -> fs::File {
+    use std::os::fd::FromRawFd;
+    // SAFETY: a label that ends with a zero byte; the descriptor is new and nobody else's.
+    unsafe {
+        let file = libc::memfd_create(c"shmkit-test".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING);
+        assert!(file >= 0);
+        fs::File::from_raw_fd(file)
+    }
+}
+
+/// Sends a descriptor over a socket.
+pub(crate) fn send_fd(socket: BorrowedFd<'_>, file: BorrowedFd<'_>) {
+    let mut byte = [1u8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let mut control = [0u64; 8];
+    // SAFETY: the message names buffers that live over the call; `control` has room for one descriptor and is aligned.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(file.as_raw_fd());
+        assert_eq!(libc::sendmsg(socket.as_raw_fd(), &raw const message, 0), 1);
+    }
+}
+
+/// Receives a descriptor from a socket.
+pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::os::fd::OwnedFd {
+    use std::os::fd::FromRawFd;
+    let mut byte = [0u8];
+    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
+    let mut control = [0u64; 8];
+    // SAFETY: as in `send_fd`; a received descriptor is new and nobody else's.
+    unsafe {
+        let mut message: libc::msghdr = std::mem::zeroed();
+        message.msg_iov = &raw mut part;
+        message.msg_iovlen = 1;
+        message.msg_control = control.as_mut_ptr().cast();
+        message.msg_controllen = size_of_val(&control);
+        assert_eq!(libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC), 1);
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        assert!(!header.is_null(), "no descriptor came");
+        let file = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
+        std::os::fd::OwnedFd::from_raw_fd(file)
+    }
+}
+
+/// The state letter of a thread, such as `S`; `None` if it is gone.
+pub(crate) fn state(pid: u32, thread: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/task/{thread}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Waits until a thread sleeps on a futex.
+#[track_caller]
+pub(crate) fn until_in_futex(pid: u32, thread: u32) {
+    let calls = [format!("{} ", libc::SYS_futex), format!("{} ", libc::SYS_futex_waitv)];
+    until("a thread asleep on a futex", || {
+        let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
+        calls.iter().any(|futex| call.starts_with(futex)) && state(pid, thread) == Some('S')
+    });
+}
+
+/// Waits until all of a process is stopped.
+#[track_caller]
+pub(crate) fn until_stopped(pid: u32) {
+    until("a stopped process", || {
+        let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a living process");
+        threads.flatten().all(|thread| {
+            let id = thread.file_name().to_string_lossy().parse().expect("a thread id");
+            state(pid, id).is_none_or(|state| state == 'T')
+        })
+    });
+}
+
+/// Lines of `/proc/self/maps` that contain `text`.
+pub(crate) fn mappings(text: &str) -> usize {
+    fs::read_to_string("/proc/self/maps").expect("maps").lines().filter(|line| line.contains(text)).count()
+}
+
+/// How many descriptors this process has open.
+pub(crate) fn descriptors() -> usize {
+    fs::read_dir("/proc/self/fd").expect("descriptors").count()
+}
+
+/// How many threads this process has.
+pub(crate) fn threads() -> usize {
+    fs::read_dir("/proc/self/task").expect("threads").count()
+}
+
+/// Sleeps for good; whoever wants this process to end kills it.
+pub(crate) fn sleep_for_ever() -> ! {
+    loop {
+        std::thread::sleep(Duration::from_secs(60));
+    }
+}

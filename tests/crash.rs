@@ -1,0 +1,246 @@
+//! The crash sweep: a process is killed at every crash point of every operation, and the others must get on.
+//!
+//! For each scene below, a victim does one operation. The sweep first lets it live, to learn how many crash points it passes, then
+//! starts it anew for each of them and lets it die there. After each death every other process of the scene must get what it was
+//! waiting for, and a newcomer must be able to create, open, insert and lock. All of it without the safety net.
+
+#![cfg(ipc_crash)]
+
+mod common;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
+use shmkit::shim::crash::{arm, disarm};
+use shmkit::{Error, LockError, Mutex, Region, RegionOptions};
+
+roles!(victim, party, newcomer);
+
+/// More crash points than any operation has: a sweep that gets here does not end.
+const TOO_MANY: usize = 200;
+
+/// What the victim of each scene does, and which crash points it is there for.
+const SCENES: [(&str, fn(&Name, &mut Child, &Stage)); 9] = [
+    ("create", alone),
+    ("open", alone),
+    ("unlink", alone),
+    ("insert", alone),
+    ("lock", alone),
+    ("take_over", after_dead_owner),
+    ("contend", among_sleepers),
+    ("watch", beside_dying_owner),
+    ("fork", alone),
+];
+
+#[test]
+fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
+    let mut visited = BTreeSet::new();
+    for (scene, run) in SCENES {
+        let points = sweep(scene, run);
+        println!("{scene}: {} crash points: {points:?}", points.len());
+        visited.extend(points);
+    }
+    let missed: Vec<_> = crash_points_in_the_sources().difference(&visited).cloned().collect();
+    assert!(missed.is_empty(), "no scene passes {missed:?}");
+}
+
+/// Kills the victim at one crash point after the other, until it passes them all; returns their names.
+fn sweep(scene: &str, run: fn(&Name, &mut Child, &Stage)) -> Vec<String> {
+    for die_at in 1..TOO_MANY {
+        let stage = Stage::create();
+        let other = Name::new();
+        let mut victim = Child::spawn("victim", &[scene, stage.name(), &other, &die_at.to_string()]);
+        run(&other, &mut victim, &stage);
+        let lived = victim.reap().success();
+        aftermath(&stage, &other, victim.pid());
+        if lived {
+            // What it said before it ended: the crash points that it passed.
+            return victim.hear().split(' ').map(str::to_owned).collect();
+        }
+    }
+    panic!("{scene}: more than {TOO_MANY} crash points");
+}
+
+/// Whether the victim has died; it need not be reaped yet.
+fn has_died(victim: &Child) -> bool {
+    matches!(state(victim.pid(), victim.thread()), None | Some('Z' | 'X'))
+}
+
+/// Everybody else goes on.
+fn aftermath(stage: &Stage, other: &Name, victim: u32) {
+    until("the victim's leaving the table", || !stage.pids().contains(&victim));
+    let mut newcomer = Child::spawn("newcomer", &[stage.name(), other]);
+    newcomer.expect("done");
+    newcomer.finish();
+    let locked = stage.mutex.lock_timeout(Duration::from_secs(5));
+    assert!(locked.is_ok() || matches!(locked, Err(LockError::Poisoned { .. })), "{:?}", locked.err());
+    stage.mutex.clear_poison();
+    assert_eq!(stage.region.rescues(), 0);
+}
+
+// The scenes: what happens around the victim.
+
+fn alone(_other: &Name, victim: &mut Child, _stage: &Stage) {
+    victim.tell("go");
+}
+
+fn after_dead_owner(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let mut owner = Party::join(stage);
+    assert_eq!(owner.ask("lock"), "ok");
+    owner.kill();
+    owner.reap();
+    victim.tell("go");
+}
+
+/// The victim and another process sleep until the lock is free; whoever lives gets it.
+fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let mut sleeper = Party::join(stage);
+    let guard = stage.mutex.lock().expect("a free mutex");
+    victim.tell("go");
+    until("the victim asleep or dead", || {
+        has_died(victim) || (stage.lock_word().load(Relaxed) & 1 == 1 && sleeps(victim))
+    });
+    sleeper.tell("lock");
+    sleeper.until_asleep();
+    drop(guard);
+    let reply = sleeper.reply().text;
+    assert!(reply == "ok" || reply.starts_with("poisoned"), "{reply}");
+    assert_eq!(sleeper.ask("unlock"), "unlocked");
+}
+
+/// The victim's keeper watches an owner that is killed while another process waits for its lock.
+fn beside_dying_owner(_other: &Name, victim: &mut Child, stage: &Stage) {
+    victim.expect("here");
+    let mut owner = Party::join(stage);
+    let mut sleeper = Party::join(stage);
+    assert_eq!(owner.ask("lock"), "ok");
+    sleeper.tell("lock");
+    sleeper.until_asleep();
+    victim.tell("go");
+    victim.expect("armed");
+    owner.kill();
+    let reply = sleeper.reply().text;
+    assert!(reply.starts_with("poisoned"), "{reply}");
+    assert_eq!(sleeper.ask("unlock"), "unlocked");
+    owner.reap();
+    // Its keeper has had the chance to bury the owner; now it may go.
+    until("the owner's leaving the table", || !stage.pids().contains(&owner.pid()));
+    victim.try_tell("end");
+}
+
+// The roles.
+
+/// Does one operation, armed.
+fn victim(parent: &mut Parent) {
+    let scene = parent.argument(0).to_owned();
+    let (stage_name, other) = (parent.argument(1).to_owned(), parent.argument(2).to_owned());
+    let die_at = parent.argument(3).parse().expect("a number");
+    match scene.as_str() {
+        "create" => {
+            parent.expect("go");
+            arm(die_at);
+            let region = RegionOptions::new().unlink_on_drop(true).create(&other, 4096).expect("a new region");
+            drop(region);
+        }
+        "open" => {
+            let keep = Region::create(&other, 4096).expect("a new region");
+            drop(keep);
+            parent.expect("go");
+            arm(die_at);
+            drop(Region::open(&other).expect("the region"));
+        }
+        "unlink" => {
+            drop(Region::create(&other, 4096).expect("a new region"));
+            parent.expect("go");
+            arm(die_at);
+            Region::unlink(&other).expect("a region to unlink");
+        }
+        "insert" => {
+            let region = Region::open(&stage_name).expect("the stage");
+            parent.expect("go");
+            arm(die_at);
+            region.insert("thing", Mutex::new(7u64)).expect("room");
+        }
+        "lock" | "take_over" | "contend" => {
+            let stage = Stage::open(&stage_name);
+            parent.expect("go");
+            arm(die_at);
+            let guard = stage.mutex.lock().or_else(LockError::into_guard).expect("the mutex");
+            drop(guard);
+        }
+        "watch" => {
+            let _stage = Stage::open(&stage_name);
+            parent.say("here");
+            parent.expect("go");
+            arm(die_at);
+            parent.say("armed");
+            parent.expect("end");
+        }
+        "fork" => {
+            let stage = Stage::open(&stage_name);
+            parent.expect("go");
+            arm(die_at);
+            let child = fork(|| drop(stage.mutex.lock().or_else(LockError::into_guard).expect("the mutex")));
+            match child.reap() {
+                0 => {}
+                // What its child dies of, the victim dies of, too, so that the sweep goes on.
+                libc::SIGKILL => die(),
+                status => panic!("the child failed by itself: {status}"),
+            }
+        }
+        unknown => panic!("no scene {unknown:?}"),
+    }
+    parent.say(disarm().join(" "));
+}
+
+/// Does what a newcomer does.
+fn newcomer(parent: &mut Parent) {
+    let (stage_name, other) = (parent.argument(0).to_owned(), parent.argument(1).to_owned());
+    let stage = Stage::open(&stage_name);
+    let thing = stage.region.get_or_insert_with("thing", || Mutex::new(7u64)).expect("a thing");
+    assert_eq!(*thing.lock().expect("a whole thing"), 7);
+    stage.region.insert("newcomer", Mutex::new(1u32)).expect("room");
+    match Region::unlink(&other) {
+        Ok(()) | Err(Error::NotFound) => {}
+        Err(error) => panic!("{error}"),
+    }
+    drop(Region::create(&other, 4096).expect("a free name"));
+    drop(Region::open(&other).expect("a whole region"));
+    Region::unlink(&other).expect("a region to unlink");
+    parent.say("done");
+}
+
+fn die() -> ! {
+    signal(std::process::id(), libc::SIGKILL);
+    common::sleep_for_ever()
+}
+
+fn sleeps(victim: &Child) -> bool {
+    state(victim.pid(), victim.thread()) == Some('S')
+}
+
+/// The names of all crash points, from the sources.
+fn crash_points_in_the_sources() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut folders =
+        ["ipc-core/src", "ipc-sync/src"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).to_vec();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).expect("the sources") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                // What is in `shim` is about models.
+                folders.extend((!path.ends_with("shim")).then_some(path));
+            } else {
+                let text = fs::read_to_string(path).expect("a source file");
+                let code = text.lines().filter(|line| !line.trim_start().starts_with("//"));
+                let named = code.filter_map(|line| line.split("crash_point!(\"").nth(1)?.split('"').next());
+                names.extend(named.map(str::to_owned));
+            }
+        }
+    }
+    names
+}
