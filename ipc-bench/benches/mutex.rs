@@ -60,8 +60,12 @@ fn bench_contended(criterion: &mut Criterion) {
 
 /// Times a section; each sample is one round of fixed length, whatever criterion asks for.
 fn contended<L: SharedLock>(group: &mut BenchmarkGroup<'_, WallTime>) {
-    let settings =
-        contention::Settings { plan: plan(), duration: contention::WINDOW * 2, work: Duration::from_nanos(200) };
+    let settings = contention::Settings {
+        plan: plan(),
+        duration: contention::WINDOW * 2,
+        work: Duration::from_nanos(200),
+        repeats: 0,
+    };
     group.bench_function(L::NAME, |bencher| {
         let mut arena = Arena::of::<L>(&settings).expect("two workers");
         bencher.iter_custom(|sections| {

@@ -93,6 +93,7 @@ impl Options {
             plan: self.plan(case, self.rounds),
             duration: Duration::from_millis(if self.quick { 130 } else { 500 }),
             work: self.work,
+            repeats: if self.quick { 0 } else { 10 },
         };
         report.add_contention(&contention::run(&settings)?);
         Ok(())

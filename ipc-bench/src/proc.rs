@@ -64,6 +64,16 @@ pub fn own_huge_pages() -> io::Result<u64> {
     kilobytes("/proc/self/smaps_rollup", "AnonHugePages:")
 }
 
+/// Returns for how long the main thread of `pid` has been ready to run without getting a CPU, so far.
+///
+/// # Errors
+/// Those of reading `/proc`; `InvalidData` from a kernel that does not count this.
+pub fn time_without_cpu(pid: u32) -> io::Result<Duration> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))?;
+    let nanoseconds = text.split_whitespace().nth(1).and_then(|word| word.parse().ok());
+    Ok(Duration::from_nanos(nanoseconds.ok_or(io::ErrorKind::InvalidData)?))
+}
+
 /// A mapping of this process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Area {

@@ -116,6 +116,10 @@ impl Attachment {
     }
 
     fn leave(&self, mine: Participation) {
+        if let Some(seat) = &mine.seat {
+            seat.close();
+        }
+        crash_point!("detach.after_close");
         self.participants().leave(mine.index, mine.token);
         crash_point!("detach.after_leave");
         if let Some(seat) = mine.seat {
@@ -133,7 +137,7 @@ impl Attachment {
     /// Removes the name, if it still is that of this region.
     fn unlink(&self, path: &CString) -> Result<(), Error> {
         let file = file::reopen(self.region.file(), Some(path))?;
-        registry::lock_name(&file, Lock::Exclusive)?;
+        let _locked = registry::lock_name(&file, Lock::Exclusive)?;
         if file::status_at(path)?.id == self.region.id() {
             file::unlink(path)?;
         }

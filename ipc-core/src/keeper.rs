@@ -56,6 +56,8 @@ pub(crate) struct Keeper {
     thread: AtomicU32,
     /// Raised whenever the set of regions has changed.
     control: AtomicU32,
+    /// The value of `control` at the thread's last look: whatever it waited on before that, it waits on no more.
+    seen: AtomicU32,
     regions: Mutex<[Option<Kept>; SLOTS]>,
 }
 
@@ -99,6 +101,24 @@ impl Seat {
         self.keeper.tell();
     }
 
+    /// Lets the keeper wait on nothing of the region any more, before the participant leaves it: a wake-up that found the keeper
+    /// afterwards would be lost to the others.
+    pub(crate) fn close(&self) {
+        if let Some(kept) = &mut self.keeper.lock()[self.slot] {
+            kept.region = Weak::new();
+        }
+        let told = self.keeper.tell();
+        loop {
+            // Acquire pairs with the Release in `look`.
+            let seen = self.keeper.seen.load(Acquire);
+            if seen.wrapping_sub(told) as i32 >= 0 {
+                return;
+            }
+            let word = RawWord { address: self.keeper.seen.address(), expected: seen };
+            futex::wait_raw(&[word], Deadline::after(LAST_RETRY));
+        }
+    }
+
     /// Gives the seat up: the participant has left the region.
     pub(crate) fn leave(self) -> io::Result<()> {
         let mut regions = self.keeper.lock();
@@ -137,6 +157,7 @@ impl Keeper {
             pages,
             thread: AtomicU32::new(0),
             control: AtomicU32::new(0),
+            seen: AtomicU32::new(0),
             regions: Mutex::new([const { None }; SLOTS]),
         });
         let head = keeper.pages.base().cast::<RobustListHead>();
@@ -193,9 +214,14 @@ impl Keeper {
     /// unmapped during the wait, `control` has changed before.
     fn look(&self, words: &mut Vec<RawWord>) -> Again {
         // Acquire pairs with the Release in `tell`.
-        words.push(RawWord { address: self.control.address(), expected: self.control.load(Acquire) });
+        let control = self.control.load(Acquire);
+        words.push(RawWord { address: self.control.address(), expected: control });
         let kept: Vec<_> =
             self.lock().iter().flatten().filter_map(|kept| Some((kept.region.upgrade()?, kept.index))).collect();
+        // Release pairs with the Acquire in `close`.
+        if self.seen.swap(control, Release) != control {
+            crate::shim::futex::wake(&self.seen, u32::MAX);
+        }
         let mut again = Again::WhenTold;
         for (region, me) in &kept {
             let participants = region.participants();
@@ -215,9 +241,11 @@ impl Keeper {
         again
     }
 
-    fn tell(&self) {
-        self.control.fetch_add(1, Release);
+    /// Makes the thread look anew; returns what `seen` is going to be.
+    fn tell(&self) -> u32 {
+        let told = self.control.fetch_add(1, Release).wrapping_add(1);
         crate::shim::futex::wake(&self.control, 1);
+        told
     }
 
     fn lock(&self) -> MutexGuard<'_, [Option<Kept>; SLOTS]> {

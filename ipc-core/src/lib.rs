@@ -15,6 +15,8 @@
 //! the others, within microseconds, that this process has been killed. If it cannot be started, the process and its peers look
 //! for each other's deaths every 10 ms instead.
 
+#![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
+
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!("shmkit needs 64-bit little-endian Linux (x86_64, aarch64)");
 

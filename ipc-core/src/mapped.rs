@@ -132,14 +132,26 @@ impl Mapped {
 
     /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more.
     pub(crate) fn is_unclaimed(&self, index: usize) -> bool {
-        // Somebody may have closed our descriptor and opened another file in its place: no proof then.
-        file::status(&self.file).is_ok_and(|status| status.id == self.id)
-            && file::is_unlocked(&self.file, CLAIMS + index as u64).unwrap_or(false)
+        let is_ours = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id);
+        let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, CLAIMS + index as u64).unwrap_or(false);
+        if is_ours(&self.file) {
+            return is_unlocked(&self.file);
+        }
+        // Somebody has closed our descriptor, as daemons do, and may have opened another file in its place. Without a name, or
+        // with one that is another file's by now, there is no proof.
+        let Some(path) = &self.path else { return false };
+        file::open(path).is_ok_and(|file| is_ours(&file) && is_unlocked(&file))
     }
 
     /// Takes the lock that orders openers and unlinkers, on a file opened for this purpose; `false` if somebody else has it.
     pub(crate) fn try_lock_name(file: &OwnedFd, lock: Lock) -> Result<bool, Error> {
         Ok(file::try_lock(file, NAME_LOCK, lock)?)
+    }
+
+    /// Gives that lock up.
+    pub(crate) fn unlock_name(file: &OwnedFd) {
+        // Whatever it is that failed, closing the file does it, too, unless a forked child has it as well.
+        let _ = file::unlock(file, NAME_LOCK);
     }
 
     /// Where the page of the liveness word of `index` begins in the file, and where the word is in it.

@@ -27,8 +27,12 @@
 //! # Who watches
 //!
 //! The participants form a ring in the order of their entries; each one's keeper sleeps on the `liveness` of the next one that
-//! seems alive, and on `roster`, which tells of arrivals and departures. A keeper that is woken walks on over all the dead.
-//! When a watcher dies together with the one it watches, its own watcher finds both.
+//! seems alive, and on `roster`, which tells of arrivals and departures. When a watcher dies together with the one it watches,
+//! its own watcher finds both.
+//!
+//! The kernel wakes one sleeper per death, and that may be the wrong one: a keeper that was just told of a newcomer, who watches
+//! in its place now, is still on the queue of the word that it slept on. Therefore a keeper that runs looks at everybody, not
+//! only up to the next one alive.
 //!
 //! # Garbage
 //!
@@ -65,7 +69,7 @@ pub(crate) struct News {
     death_epoch: AtomicU32,
     #[cfg(not(ipc_loom))]
     _line: [AtomicU32; 15],
-    /// Raised by one after each change of who is alive, by the one who comes or goes, then the keepers are woken.
+    /// Raised by one after each change of who is alive, by the one who comes or announces, then the keepers are woken.
     /// Pairs with the keepers, who read it before they look at the table. Garbage: keepers look again.
     roster: AtomicU32,
     /// How often the safety net had to step in; only counted, by anybody. Garbage: a wrong count.
@@ -215,8 +219,6 @@ impl Participants<'_> {
     /// Ends the life of participant `index`, which is the caller's own, was attached with `token`, and will not use it again.
     pub(crate) fn leave(&self, index: usize, token: Token) {
         self.bury(index, token.word());
-        crash_point!("participants.leave.after_burial");
-        self.tell_keepers();
     }
 
     /// Declares the owner of `word` in entry `index` dead, which the caller has proof of, and tells everybody.
@@ -231,9 +233,11 @@ impl Participants<'_> {
         futex::wake(&self.news.death_epoch, u32::MAX);
         crash_point!("participants.bury.after_wake");
         let _ = slot.compare_exchange(word | DEAD, 0, AcqRel, Relaxed);
+        // The dead may have taken news of another death along: the kernel wakes one keeper only, and it may have been theirs.
+        self.tell_keepers();
     }
 
-    /// What the keeper of participant `me` has to watch; walks over the dead and buries those that `is_dead` confirms.
+    /// What the keeper of participant `me` has to watch; looks at everybody and buries those that `is_dead` confirms.
     pub(crate) fn watch(&self, me: usize, mut is_dead: impl FnMut(usize) -> bool) -> Watch {
         let mut watch = Watch { target: None, unconfirmed: false, unwatched: false };
         for step in 1..self.tokens.len() {
@@ -247,8 +251,9 @@ impl Participants<'_> {
             if word & DEAD != 0 {
                 self.bury(index, word & !DEAD);
             } else if liveness != UNWATCHED && liveness & OWNER_DIED == 0 {
-                watch.target = Some((index, liveness));
-                break;
+                watch.target = watch.target.or(Some((index, liveness)));
+            } else if liveness == UNWATCHED && watch.target.is_some() {
+                // Those between look regularly.
             } else if is_dead(index) {
                 self.bury(index, word);
             } else if liveness == UNWATCHED {

@@ -11,6 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::mapped::Mapped;
+use crate::participants::{Card, OWNER_DIED};
 use crate::sys::process;
 
 /// The PID namespace of this process; 0: not to be told. Renewed whenever a token is drawn, so also after a fork.
@@ -27,22 +28,35 @@ pub(crate) fn own_namespace() -> u64 {
 }
 
 /// Whether the participant in entry `index` is proven dead.
+///
+/// `/proc` is only asked about those whose keeper's death the kernel has told of; this is what regular looks at the living cost.
 pub(crate) fn is_dead(mapped: &Mapped, index: usize) -> bool {
-    let here = own_namespace();
-    let has_no_memory = mapped
-        .participants()
-        .card(index)
-        .is_some_and(|card| here != 0 && card.pid_namespace == here && process::has_no_memory(card.pid));
-    has_no_memory || mapped.is_unclaimed(index)
+    mapped.is_unclaimed(index) || told_dead(mapped, index).is_some_and(|card| is_memoryless(&card))
 }
 
-/// [`is_dead`], asked again for about half a millisecond: the time that the kernel takes to end the threads of a process.
+/// [`is_dead`], asked again for about half a millisecond if the kernel has told of the death: the time that it takes to end
+/// the threads of a process.
 pub(crate) fn is_dead_soon(mapped: &Mapped, index: usize) -> bool {
     const STEP: Duration = Duration::from_micros(15);
-    (0..24).any(|attempt| {
-        if attempt > 0 {
-            std::thread::sleep(STEP);
+    const STEPS: u32 = 24;
+    for _ in 0..STEPS {
+        if is_dead(mapped, index) {
+            return true;
         }
-        is_dead(mapped, index)
-    })
+        if told_dead(mapped, index).is_none() {
+            return false;
+        }
+        std::thread::sleep(STEP);
+    }
+    false
+}
+
+/// The participant in entry `index` if it is alive by the table, but dead by the kernel's news.
+fn told_dead(mapped: &Mapped, index: usize) -> Option<Card> {
+    mapped.participants().card(index).filter(|card| card.liveness & OWNER_DIED != 0)
+}
+
+fn is_memoryless(card: &Card) -> bool {
+    let here = own_namespace();
+    here != 0 && card.pid_namespace == here && process::has_no_memory(card.pid)
 }

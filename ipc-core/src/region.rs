@@ -22,6 +22,9 @@ use crate::sys::process;
 /// How many participants a region has room for if nothing else is asked for.
 const DEFAULT_PARTICIPANTS: u32 = 128;
 
+/// The largest alignment of an object: mappings begin on a page, and no page is smaller.
+const MAX_ALIGN: usize = 4096;
+
 /// How often an opener starts again because others unlink and create the same name.
 const ATTEMPTS: u32 = 100;
 
@@ -185,7 +188,7 @@ impl RegionOptions {
             }
             // Nobody unlinks it from here to the attachment.
             let order = file::reopen(&file, Some(&path))?;
-            registry::lock_name(&order, Lock::Shared)?;
+            let _locked = registry::lock_name(&order, Lock::Shared)?;
             let status = file::status(&file)?;
             if status.links == 0 {
                 continue;
@@ -296,7 +299,7 @@ impl Region {
     pub fn unlink(name: &str) -> Result<()> {
         let path = check_name(name)?;
         let file = file::open(&path).map_err(refusal)?;
-        registry::lock_name(&file, Lock::Exclusive)?;
+        let _locked = registry::lock_name(&file, Lock::Exclusive)?;
         let status = file::status(&file)?;
         if !status.is_file || !Mapped::has_magic(&file)? {
             return Err(Error::NotARegion { what: "only regions are unlinked" });
@@ -339,6 +342,7 @@ impl Region {
     ///
     /// [`Error::InvalidName`]; [`Error::ObjectExists`]; [`Error::NoSpace`] if the region is too full; [`Error::Corrupted`].
     pub fn insert<T: ShmSafe>(&self, name: &str, value: T) -> Result<Shm<T>> {
+        const { assert!(align_of::<T>() <= MAX_ALIGN, "objects in a region are aligned to at most 4096 bytes") }
         directory::check_name(name)?;
         let plan = Plan {
             name,
@@ -362,6 +366,7 @@ impl Region {
     ///
     /// [`Error::NoSuchObject`]; [`Error::WrongType`], which names both types; [`Error::Corrupted`].
     pub fn get<T: ShmSafe>(&self, name: &str) -> Result<Shm<T>> {
+        const { assert!(align_of::<T>() <= MAX_ALIGN, "objects in a region are aligned to at most 4096 bytes") }
         let object =
             directory::find(self.mapped(), name)?.ok_or_else(|| Error::NoSuchObject { name: name.to_owned() })?;
         let asked = T::FINGERPRINT.value();

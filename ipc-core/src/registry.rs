@@ -1,6 +1,7 @@
 //! What this process has open: from an address to its region, and from no token to a token.
 
 use core::sync::atomic::{AtomicPtr, Ordering};
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -102,8 +103,20 @@ pub(crate) fn attach(
     }
 }
 
+/// The lock that orders openers and unlinkers of a named region, held. Closing the file would not be enough to give it up: a
+/// child that is forked meanwhile has it open, too.
+#[derive(Debug)]
+#[must_use = "the name is unlocked again at once"]
+pub(crate) struct NameLocked<'a>(&'a OwnedFd);
+
+impl Drop for NameLocked<'_> {
+    fn drop(&mut self) {
+        Mapped::unlock_name(self.0);
+    }
+}
+
 /// Waits, for a bounded time, for the lock that orders openers and unlinkers of a named region.
-pub(crate) fn lock_name(file: &std::os::fd::OwnedFd, lock: Lock) -> Result<(), Error> {
+pub(crate) fn lock_name(file: &OwnedFd, lock: Lock) -> Result<NameLocked<'_>, Error> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Deadline::after(PATIENCE);
     while !Mapped::try_lock_name(file, lock)? {
@@ -112,7 +125,7 @@ pub(crate) fn lock_name(file: &std::os::fd::OwnedFd, lock: Lock) -> Result<(), E
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    Ok(())
+    Ok(NameLocked(file))
 }
 
 impl Registry {

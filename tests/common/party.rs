@@ -139,6 +139,7 @@ pub(crate) fn party(parent: &mut Parent) {
 pub(crate) fn forking_party(parent: &mut Parent) {
     let stage = Stage::open(parent.argument(0));
     let _child = sys::fork(|| {
+        sys::outlive_parent();
         let mut second = Parent::second();
         second.say(std::process::id());
         obey(&mut second, &stage);

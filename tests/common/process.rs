@@ -281,8 +281,11 @@ impl Parent {
     }
 }
 
+/// The name of a role, and what it does.
+pub(crate) type Role<'a> = (&'a str, fn(&mut Parent));
+
 /// Plays the role that the parent asks for, if this process is a child of a test.
-pub(crate) fn play(roles: &[(&str, fn(&mut Parent))]) {
+pub(crate) fn play(roles: &[Role<'_>]) {
     let Ok(parent) = env::var(CHILD) else {
         return;
     };

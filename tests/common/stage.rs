@@ -77,6 +77,11 @@ impl Stage {
         Self { region, mutex, board, name: None }
     }
 
+    /// Closes the region and keeps its name.
+    pub(crate) fn leave(self) -> Name {
+        self.name.expect("the one who created the stage")
+    }
+
     pub(crate) fn name(&self) -> &Name {
         self.name.as_ref().expect("the one who created the stage")
     }

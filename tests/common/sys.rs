@@ -52,10 +52,13 @@ pub(crate) fn die_with_parent() {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
 }
 
-/// Ends this process after a minute, whoever is left to do so.
-pub(crate) fn die_in_a_minute() {
+/// Lets this process outlive its parent, but nobody by more than a minute.
+pub(crate) fn outlive_parent() {
     // SAFETY: no memory is involved.
-    unsafe { libc::alarm(60) };
+    unsafe {
+        libc::prctl(libc::PR_SET_PDEATHSIG, 0);
+        libc::alarm(60);
+    }
 }
 
 /// Ends this process at once, without any clean-up.
@@ -122,11 +125,16 @@ pub(crate) struct Forked(libc::pid_t);
 /// Runs `life` in a forked child, which then ends: with status 0, or 101 if it panicked. Only for roles, which have no other
 /// tests beside them.
 pub(crate) fn fork(life: impl FnOnce()) -> Forked {
+    let parent = std::process::id();
     // SAFETY: the child runs code of the libraries under test, which must work after a fork, and ends by `_exit`.
     match unsafe { libc::fork() } {
         -1 => panic!("fork: {}", std::io::Error::last_os_error()),
         0 => {
-            die_in_a_minute();
+            die_with_parent();
+            // 0 is a parent outside the PID namespace.
+            if ![parent, 0].contains(&std::os::unix::process::parent_id()) {
+                exit_now(0);
+            }
             let lived = catch_unwind(AssertUnwindSafe(life));
             exit_now(if lived.is_ok() { 0 } else { 101 });
         }
@@ -271,6 +279,16 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
         let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
         calls.iter().any(|futex| call.starts_with(futex)) && state(pid, thread) == Some('S')
     });
+}
+
+/// Waits until the keepers of a process have looked at all that has happened so far, and sleep.
+#[track_caller]
+pub(crate) fn until_keepers_asleep(pid: u32) {
+    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten() {
+        if fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper") {
+            until_in_futex(pid, thread.file_name().to_string_lossy().parse().expect("a thread id"));
+        }
+    }
 }
 
 /// Waits until all of a process is stopped.

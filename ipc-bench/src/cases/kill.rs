@@ -68,6 +68,8 @@ pub struct Takeover {
 /// What controller, waiter and victims share besides the lock.
 #[repr(C)]
 struct Board {
+    /// 1 once the waiter has attached.
+    ready: Signal,
     /// The kill that the waiter shall wait for; written by the controller.
     request: Signal,
     /// The kill whose `lock` the waiter is about to call.
@@ -173,7 +175,9 @@ impl Scene {
             ("board", board.address()),
             ("cpu", pair.first.to_string()),
         ];
-        let waiter = Child::start(WAITER, &arguments)?;
+        let mut waiter = Child::start(WAITER, &arguments)?;
+        // Before any victim comes: then the waiter's keeper is the one that watches the victims.
+        waiter.await_signal(&board.ready, 1, ANSWER_WITHIN)?;
         Ok(Scene {
             board,
             waiter,
@@ -251,6 +255,7 @@ pub fn wait_as_told(orders: &Orders) -> io::Result<()> {
 fn wait<L: RobustLock>(orders: &Orders) -> io::Result<()> {
     let lock = L::attach(orders.text("address")?)?;
     let board = SharedBox::<Board>::attach(orders.text("board")?)?;
+    board.ready.set(1);
     let mut number = 0;
     loop {
         number = board.request.wait_for_change(number);

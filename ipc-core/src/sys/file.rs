@@ -170,6 +170,12 @@ pub(crate) fn try_lock(file: impl AsFd, byte: u64, lock: Lock) -> io::Result<boo
     }
 }
 
+/// Gives a lock on one byte up, also for forked children, which have inherited the open file description that holds it.
+pub(crate) fn unlock(file: impl AsFd, byte: u64) -> io::Result<()> {
+    fcntl::fcntl(file, FcntlArg::F_OFD_SETLK(&flock(libc::F_UNLCK, byte)))?;
+    Ok(())
+}
+
 /// Whether no other open file description than that of `file` holds a lock on the byte.
 pub(crate) fn is_unlocked(file: impl AsFd, byte: u64) -> io::Result<bool> {
     let mut found = flock(libc::F_WRLCK, byte);

@@ -4,6 +4,7 @@ use core::ffi::c_void;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::sync::OnceLock;
 
 use crate::config;
@@ -63,14 +64,25 @@ pub(crate) fn has_no_memory(pid: u32) -> bool {
     for thread in threads {
         let Ok(thread) = thread else { return false };
         seen += 1;
-        match fs::read_to_string(thread.path().join("statm")) {
-            Ok(sizes) if sizes.split_whitespace().all(|size| size == "0") => {}
-            // A thread that ends between the listing and the reading.
-            Err(gone) if matches!(gone.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => {}
-            _ => return false,
+        if !thread_has_no_memory(&thread.path()) {
+            return false;
         }
     }
     seen > 0
+}
+
+/// Whether the thread shown at `folder` has no address space any more.
+fn thread_has_no_memory(folder: &Path) -> bool {
+    // The question after its program comes first: it takes no reference to the memory. Whoever reads `statm` does, and if the
+    // thread dies at that moment, it is the reader who has to tear down what may be gigabytes.
+    if fs::read_link(folder.join("exe")).is_ok() {
+        return false;
+    }
+    match fs::read_to_string(folder.join("statm")) {
+        Ok(sizes) => sizes.split_whitespace().all(|size| size == "0"),
+        // A thread that ended after it was listed.
+        Err(gone) => matches!(gone.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
+    }
 }
 
 /// The head of a robust list as the kernel reads it (`struct robust_list_head`).

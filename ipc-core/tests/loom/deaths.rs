@@ -59,7 +59,7 @@ fn the_lock_of_one_who_dies_anywhere_goes_to_the_other() {
 #[test]
 fn the_wake_up_of_a_waiter_who_dies_reaches_the_other() {
     let points = ["lock.after_waiting", "lock.after_wait", "lock.after_take", "lock.unlock.before_wake"];
-    explore_deaths(2, &points, |at| {
+    explore_deaths(1, &points, |at| {
         let region = Attachment::new(3);
         let office = Office::new();
         let [survivor, victim, owner] = [1, 2, 3].map(|number| Process::join(&region, number));
@@ -95,7 +95,7 @@ fn the_watcher_of_a_dead_owner_may_die_too() {
         "participants.bury.after_epoch",
         "participants.bury.after_wake",
     ];
-    explore_deaths(2, &points, |at| {
+    explore_deaths(1, &points, |at| {
         let region = Attachment::new(3);
         let office = Office::new();
         let [survivor, watcher, owner] = [1, 2, 3].map(|number| Process::join(&region, number));

@@ -1,0 +1,553 @@
+//! Regions between real processes: names and files, what is not a region, races of creators and unlinkers, and the directory.
+
+mod common;
+
+use std::collections::HashSet;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Duration;
+
+use shmkit::{Error, Mutex, Region, RegionOptions, ShmSafe};
+
+use common::{
+    Child, Name, Net, Parent, Random, Stage, descriptors, make_fifo, mappings, memory_file, party, receive_fd, roles,
+    send_fd, size_of_dev_shm, threads, umask, until,
+};
+
+roles!(party, masked_creator, opener, restless, mayfly, receiver, given, inserter, scribbled, cycler);
+
+// What is refused.
+
+#[test]
+fn names_that_no_file_can_have_are_refused() {
+    for name in ["", "a/b", "/", ".", "..", "a\0b", &"x".repeat(256)] {
+        assert!(matches!(Region::create(name, 1), Err(Error::InvalidName { .. })), "{name:?}");
+        assert!(matches!(Region::open(name), Err(Error::InvalidName { .. })), "{name:?}");
+        assert!(matches!(Region::open_or_create(name, 1), Err(Error::InvalidName { .. })), "{name:?}");
+        assert!(matches!(Region::unlink(name), Err(Error::InvalidName { .. })), "{name:?}");
+    }
+}
+
+#[test]
+fn the_longest_name_is_one_of_255_bytes() {
+    let name = format!("shmkit-test-{}-{}", std::process::id(), "x".repeat(255));
+    let region = RegionOptions::new().unlink_on_drop(true).create(&name[..255], 1).expect("a region");
+
+    assert_eq!(Region::open(&name[..255]).expect("the region").id(), region.id());
+}
+
+#[test]
+fn an_existing_name_is_not_created_again_and_a_missing_one_not_opened() {
+    let name = Name::new();
+
+    assert!(matches!(Region::open(&name), Err(Error::NotFound)));
+    assert!(matches!(Region::unlink(&name), Err(Error::NotFound)));
+    let _region = Region::create(&name, 1).expect("a region");
+    assert!(matches!(Region::create(&name, 1), Err(Error::AlreadyExists)));
+}
+
+#[test]
+fn participants_out_of_range_are_refused() {
+    for participants in [0, 4097, u32::MAX] {
+        let name = Name::new();
+        let refused = RegionOptions::new().participants(participants).create(&name, 1);
+        assert!(matches!(refused, Err(Error::InvalidParticipants { asked, max: 4096 }) if asked == participants));
+        assert!(!name.exists());
+    }
+}
+
+/// Puts something else where a region is expected, and returns what `open` says; it is still there afterwards.
+#[track_caller]
+fn opened_instead(make: impl FnOnce(&str)) -> Error {
+    let name = Name::new();
+    make(&name.path());
+    assert!(matches!(Region::create(&name, 1), Err(Error::AlreadyExists)));
+    let error = Region::open(&name).expect_err("no region");
+    let again = Region::open_or_create(&name, 1).expect_err("no region");
+    assert_eq!(format!("{again:?}"), format!("{error:?}"));
+    assert!(matches!(Region::unlink(&name), Err(Error::NotARegion { .. })));
+    assert!(name.exists());
+    error
+}
+
+#[test]
+fn what_is_not_a_region_is_neither_opened_nor_unlinked() {
+    let target = Name::new();
+    let _region = Region::create(&target, 1).expect("a region");
+
+    let errors = [
+        opened_instead(|path| symlink(target.path(), path).expect("a link")),
+        opened_instead(make_fifo),
+        opened_instead(|path| fs::create_dir(path).expect("a directory")),
+        opened_instead(|path| drop(std::os::unix::net::UnixListener::bind(path).expect("a socket"))),
+        opened_instead(|path| fs::write(path, "").expect("a file")),
+        opened_instead(|path| fs::write(path, [0x5a; 100]).expect("a file")),
+        opened_instead(|path| fs::write(path, vec![0x5a; 100_000]).expect("a file")),
+        opened_instead(|path| fs::write(path, vec![0; 100_000]).expect("a file")),
+    ];
+
+    for error in errors {
+        assert!(matches!(error, Error::NotARegion { .. }), "{error:?}");
+    }
+}
+
+/// Creates a region, changes its file, and returns what `open` says in another process.
+#[track_caller]
+fn opened_after(change: impl FnOnce(&File)) -> String {
+    let name = Name::new();
+    drop(Region::create(&name, 10_000).expect("a region"));
+    change(&File::options().write(true).open(name.path()).expect("its file"));
+    let said = Child::spawn("opener", &[&name]).hear();
+    Region::unlink(&name).expect("it begins as a region does, of whatever version");
+    said
+}
+
+// Opens what is called so and says what it is.
+fn opener(parent: &mut Parent) {
+    match Region::open(parent.argument(0)) {
+        Ok(region) => {
+            parent.say(format_args!("size {} id {} capacity {}", region.size(), region.id(), region.capacity()))
+        }
+        Err(error) => parent.say(format_args!("{error:?}")),
+    }
+}
+
+#[test]
+fn a_region_of_another_size_version_or_capacity_is_told_apart() {
+    let cut = opened_after(|file| file.set_len(8192).expect("cut"));
+    let extended = opened_after(|file| file.set_len(1 << 20).expect("extended"));
+    let version = opened_after(|file| file.write_all_at(&99u32.to_ne_bytes(), 8).expect("written"));
+    let platform = opened_after(|file| file.write_all_at(&7u32.to_ne_bytes(), 12).expect("written"));
+    let none = opened_after(|file| file.write_all_at(&0u32.to_ne_bytes(), 24).expect("written"));
+    let many = opened_after(|file| file.write_all_at(&4096u32.to_ne_bytes(), 24).expect("written"));
+
+    assert!(cut.starts_with("WrongSize") && cut.contains("found: 8192"), "{cut}");
+    assert!(extended.starts_with("WrongSize") && extended.contains("found: 1048576"), "{extended}");
+    assert_eq!(version, "Version { expected: 1, found: 99 }");
+    assert!(platform.starts_with("NotARegion"), "{platform}");
+    assert!(none.starts_with("Corrupted") && many.starts_with("Corrupted"), "{none} {many}");
+}
+
+#[test]
+fn more_than_there_is_room_for_is_refused_at_creation_and_leaves_nothing_behind() {
+    let name = Name::new();
+    let size = usize::try_from(size_of_dev_shm() * 2).expect("64 bits");
+
+    assert!(matches!(Region::create(&name, size), Err(Error::NoSpace { .. })));
+    assert!(matches!(Region::create(&name, usize::MAX), Err(Error::NoSpace { .. })));
+    assert!(!name.exists());
+}
+
+// What is created.
+
+fn masked_creator(parent: &mut Parent) {
+    umask(0o777);
+    for (index, mode) in [0o600, 0o640, 0o666, 0o777].into_iter().enumerate() {
+        let name = parent.argument(index).to_owned();
+        drop(RegionOptions::new().mode(mode).create(&name, 1).expect("a region"));
+    }
+    parent.say("created");
+}
+
+#[test]
+fn the_mode_is_the_one_asked_for_whatever_the_umask() {
+    let names = [(); 4].map(|()| Name::new());
+    let mut creator = Child::spawn("masked_creator", &names.each_ref().map(|name| &**name));
+
+    creator.expect("created");
+
+    let modes = names.map(|name| fs::metadata(name.path()).expect("a region").permissions().mode() & 0o7777);
+    assert_eq!(modes, [0o600, 0o640, 0o666, 0o777]);
+}
+
+#[test]
+fn creator_and_opener_see_the_same_region() {
+    let name = Name::new();
+    let region = RegionOptions::new().participants(5).create(&name, 12_345).expect("a region");
+
+    let seen = Child::spawn("opener", &[&name]).hear();
+
+    assert!(region.size() >= 12_345);
+    assert_eq!(seen, format!("size {} id {} capacity 5", region.size(), region.id()));
+}
+
+#[test]
+fn regions_have_different_ids() {
+    let ids: HashSet<_> = (0..20).map(|_| Region::anonymous(1).expect("a region").id()).collect();
+
+    assert_eq!(ids.len(), 20);
+}
+
+#[test]
+fn an_unlinked_region_works_on_and_its_name_is_free() {
+    let stage = Stage::create();
+    let mut party = common::Party::join(&stage);
+
+    Region::unlink(stage.name()).expect("unlinked");
+
+    assert!(!stage.name().exists());
+    assert_eq!(party.ask("add 10"), "added");
+    assert_eq!(stage.mutex.lock().expect("a sound mutex")[0], 10);
+    let second = Region::create(stage.name(), 1).expect("a free name");
+    assert_ne!(second.id(), stage.region.id());
+}
+
+#[test]
+fn unlink_on_drop_waits_for_the_last_handle_and_spares_a_successor() {
+    let name = Name::new();
+    let region = RegionOptions::new().unlink_on_drop(true).create(&name, 100).expect("a region");
+    let object = region.insert("object", AtomicU64::new(0)).expect("room");
+    drop(region);
+    assert!(name.exists());
+    drop(object);
+    assert!(!name.exists());
+
+    let region = RegionOptions::new().unlink_on_drop(true).create(&name, 1).expect("a region");
+    Region::unlink(&name).expect("unlinked");
+    let _successor = Region::create(&name, 1).expect("a free name");
+    drop(region);
+    assert!(name.exists());
+}
+
+// Races.
+
+// Opens or creates, and unlinks now and then, for a while.
+fn restless(parent: &mut Parent) {
+    let name = parent.argument(0).to_owned();
+    let every: u32 = parent.argument(1).parse().expect("a number");
+    let mut ids = HashSet::new();
+    let mut unlinked = 0;
+    parent.say("ready");
+    parent.expect("go");
+    for round in 0..300 {
+        ids.insert(Region::open_or_create(&name, 100).expect("a region").id());
+        if round % every == 0 {
+            unlinked += u32::from(Region::unlink(&name).is_ok());
+        }
+    }
+    let ids: Vec<_> = ids.iter().map(u128::to_string).collect();
+    parent.say(format_args!("{unlinked} {}", ids.join(",")));
+}
+
+#[test]
+fn all_who_open_or_create_at_once_share_one_region_until_it_is_unlinked() {
+    let name = Name::new();
+    let mut children: Vec<_> =
+        (0..8).map(|index| Child::spawn("restless", &[&name, ["1000", "3"][index % 2]])).collect();
+    children.iter_mut().for_each(|child| child.expect("ready"));
+
+    children.iter_mut().for_each(|child| child.tell("go"));
+    let told: Vec<_> = children.iter_mut().map(Child::hear).collect();
+
+    let told: Vec<_> = told.iter().map(|line| line.split_once(' ').expect("two parts")).collect();
+    let unlinked: usize = told.iter().map(|(count, _)| count.parse::<usize>().expect("a number")).sum();
+    let regions: HashSet<_> = told.iter().flat_map(|(_, ids)| ids.split(',')).collect();
+    // Each region is created once and, but for the last one, unlinked once: two at a time would be one too many.
+    assert_eq!(regions.len(), unlinked + usize::from(name.exists()));
+}
+
+// Creates regions under one name as fast as it can.
+fn mayfly(parent: &mut Parent) {
+    let name = parent.argument(0).to_owned();
+    parent.say("ready");
+    loop {
+        // The one of the last round.
+        let _ = Region::unlink(&name);
+        let region = RegionOptions::new().participants(8).create(&name, 1 << 16).expect("a region");
+        region.insert("object", Mutex::new([7u64; 64])).expect("room");
+    }
+}
+
+#[test]
+fn a_creator_killed_at_any_moment_leaves_a_whole_region_or_none() {
+    let name = Name::new();
+    let mut random = Random::new();
+    let before = entries();
+
+    for _ in 0..150 {
+        let mut creator = Child::spawn("mayfly", &[&name]);
+        creator.expect("ready");
+        random.pause(Duration::from_millis(2));
+        creator.kill();
+        creator.reap();
+        let left = Region::open(&name).map(|region| {
+            let sound = |object: shmkit::Shm<Mutex<[u64; 64]>>| object.lock().expect("never locked")[63] == 7;
+            assert!(region.objects().expect("a directory").len() <= 1);
+            let whole = region.get("object").map_or_else(|error| matches!(error, Error::NoSuchObject { .. }), sound);
+            // And it can be used.
+            region.insert("another", AtomicU64::new(1)).expect("room");
+            whole
+        });
+        assert!(left.unwrap_or_else(|error| matches!(error, Error::NotFound)));
+        // There may be none.
+        let _ = Region::unlink(&name);
+    }
+
+    let left: Vec<_> = entries().into_iter().filter(|entry| !before.contains(entry)).collect();
+    let of_others = |entry: &String| entry.starts_with("shmkit-test-") && *entry != *name;
+    assert!(left.iter().all(|entry| of_others(entry) || *entry == *name), "{left:?}");
+}
+
+fn entries() -> Vec<String> {
+    fs::read_dir("/dev/shm")
+        .expect("/dev/shm")
+        .flatten()
+        .map(|entry| entry.file_name().to_string_lossy().into())
+        .collect()
+}
+
+// Anonymous regions.
+
+// Opens the region behind the file that it was started with.
+fn given(parent: &mut Parent) {
+    let region = Region::from_fd(Parent::file()).expect("an anonymous region");
+    region.get::<AtomicU64>("object").expect("the object").fetch_add(1, Relaxed);
+    parent.say(region.id());
+    parent.hear();
+}
+
+// Opens the region behind the file that it receives.
+fn receiver(parent: &mut Parent) {
+    let region = Region::from_fd(receive_fd(parent.socket())).expect("an anonymous region");
+    region.get::<AtomicU64>("object").expect("the object").fetch_add(1, Relaxed);
+    parent.say(region.id());
+    parent.hear();
+}
+
+#[test]
+fn an_anonymous_region_is_shared_through_inherited_and_received_descriptors() {
+    let region = Region::anonymous(1 << 14).expect("a region");
+    let object = region.insert("object", AtomicU64::new(40)).expect("room");
+    let mut given = Child::spawn_with_file(region.as_fd().try_clone_to_owned().expect("a descriptor"), "given", &[]);
+    let mut receiver = Child::spawn("receiver", &[]);
+    send_fd(receiver.socket(), region.as_fd());
+
+    given.expect(&region.id().to_string());
+    receiver.expect(&region.id().to_string());
+
+    assert_eq!(object.load(Relaxed), 42);
+    assert_eq!(region.participants().len(), 3);
+    receiver.kill();
+    given.tell("end");
+}
+
+#[test]
+fn a_memory_file_without_seals_is_refused() {
+    let mut file = memory_file();
+    file.write_all(&[0; 100_000]).expect("memory");
+
+    assert!(matches!(Region::from_fd(file.into()), Err(Error::NotSealed)));
+}
+
+#[test]
+fn a_named_region_or_a_pipe_is_no_anonymous_one() {
+    let name = Name::new();
+    let region = Region::create(&name, 1).expect("a region");
+    let (_read, write) = std::io::pipe().expect("a pipe");
+
+    let named = region.as_fd().try_clone_to_owned().expect("a descriptor");
+    assert!(matches!(Region::from_fd(named), Err(Error::NotSealed)));
+    assert!(matches!(Region::from_fd(write.into()), Err(Error::NotARegion { .. })));
+}
+
+#[test]
+fn the_size_of_an_anonymous_region_can_never_change() {
+    let region = Region::anonymous(10_000).expect("a region");
+    let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
+
+    assert!(file.set_len(0).is_err());
+    assert!(file.set_len(1 << 30).is_err());
+}
+
+// The directory.
+
+// Inserts and looks up the same names as the others at the same time.
+fn inserter(parent: &mut Parent) {
+    let region = Region::open(parent.argument(0)).expect("the region");
+    let me: u64 = parent.argument(1).parse().expect("a number");
+    parent.say("ready");
+    parent.expect("go");
+    let mut won = 0;
+    let mut sum = 0;
+    for index in 0..50 {
+        let shared = format!("shared {index}");
+        sum += region.get_or_insert_with(&shared, || AtomicU64::new(me << 32 | index)).expect("room").load(Relaxed);
+        won += u32::from(region.insert(&format!("raced {index}"), AtomicU64::new(me)).is_ok());
+        region.insert(&format!("own {me} {index}"), AtomicU64::new(me)).expect("room");
+    }
+    parent.say(format_args!("{won} {sum}"));
+}
+
+#[test]
+fn of_those_who_insert_a_name_at_once_one_wins_and_all_see_its_value() {
+    let name = Name::new();
+    let region = Region::create(&name, 1 << 18).expect("a region");
+    let mut children: Vec<_> = (1..=8).map(|index| Child::spawn("inserter", &[&name, &index.to_string()])).collect();
+    children.iter_mut().for_each(|child| child.expect("ready"));
+
+    children.iter_mut().for_each(|child| child.tell("go"));
+    let told: Vec<_> = children.iter_mut().map(Child::hear).collect();
+
+    let told: Vec<_> = told.iter().map(|line| line.split_once(' ').expect("two parts")).collect();
+    assert_eq!(told.iter().map(|(won, _)| won.parse::<u32>().expect("a number")).sum::<u32>(), 50);
+    assert_eq!(told.iter().map(|(_, sum)| sum).collect::<HashSet<_>>().len(), 1, "all see the same values");
+    let objects = region.objects().expect("a sound directory");
+    assert_eq!(objects.len(), 50 + 50 + 8 * 50);
+    assert_eq!(objects.iter().map(|object| &object.name).collect::<HashSet<_>>().len(), objects.len());
+}
+
+#[test]
+fn a_wrong_type_is_an_error_that_names_both() {
+    let name = Name::new();
+    let region = Region::create(&name, 1).expect("a region");
+    region.insert("tickets", Mutex::new(20u64)).expect("room");
+
+    let error = region.get::<Mutex<u32>>("tickets").expect_err("another type").to_string();
+    let again = region.get_or_insert_with("tickets", || Mutex::new([0f64; 2])).expect_err("another type").to_string();
+
+    assert!(error.contains("\"tickets\"") && error.contains("Mutex<u64>") && error.contains("Mutex<u32>"), "{error}");
+    assert!(again.contains("Mutex<u64>") && again.contains("Mutex<[f64; 2]>"), "{again}");
+}
+
+#[test]
+fn a_full_region_refuses_an_object_and_is_not_changed() {
+    let name = Name::new();
+    let region = Region::create(&name, 1).expect("a region");
+    let insert = |index: u64| region.insert(&format!("object {index}"), [const { AtomicU64::new(3) }; 16]);
+    let refused = (0..).find_map(|index| insert(index).err()).expect("an end");
+    let before = region.objects().expect("a sound directory");
+    let bytes = fs::read(name.path()).expect("the file");
+
+    assert!(matches!(refused, Error::NoSpace { .. }), "{refused:?}");
+    assert!(matches!(insert(1000), Err(Error::NoSpace { .. })));
+    assert_eq!(region.objects().expect("a sound directory"), before);
+    assert_eq!(fs::read(name.path()).expect("the file"), bytes);
+    assert_eq!(
+        region.get::<[AtomicU64; 16]>("object 0").expect("the first").each_ref().map(|x| x.load(Relaxed)),
+        [3; 16]
+    );
+}
+
+// Calls everything on a region while all kinds of words stand in it.
+fn scribbled(parent: &mut Parent) {
+    let name = parent.argument(0).to_owned();
+    let file = File::options().read(true).write(true).open(name_path(&name)).expect("the file");
+    let size = file.metadata().expect("its size").len();
+    let nasty = [
+        0,
+        1,
+        2,
+        7,
+        8,
+        0x1000,
+        size - 8,
+        size,
+        size + 8,
+        size * 2,
+        1 << 28,
+        1 << 31,
+        u64::from(u32::MAX),
+        1 << 32,
+        1 << 62,
+        1 << 63,
+        u64::MAX - 7,
+        u64::MAX - 1,
+        u64::MAX,
+        0x5a5a_5a5a_5a5a_5a5a,
+        0x0000_0400_0000_00ff,
+    ];
+    let first: u64 = parent.argument(1).parse().expect("a number");
+    let mut image = vec![0; size as usize];
+    file.read_exact_at(&mut image, 0).expect("the region");
+    let mut calls = 0u64;
+    for word in first..first + 8 {
+        for value in nasty {
+            let region = Region::open(&name).expect("the region");
+            file.write_all_at(&value.to_ne_bytes(), word * 8).expect("written");
+            let called = catch_unwind(AssertUnwindSafe(|| call_everything(&name, &region)));
+            assert!(called.is_ok(), "{value:#x} in word {word}");
+            // Whatever was changed is put right, so that the next value stands alone.
+            drop(region);
+            file.write_all_at(&image, 0).expect("written");
+            calls += 1;
+        }
+    }
+    parent.say(calls);
+}
+
+fn name_path(name: &str) -> String {
+    format!("/dev/shm/{name}")
+}
+
+fn call_everything(name: &str, region: &Region) {
+    fn use_it<T: ShmSafe>(object: shmkit::Result<shmkit::Shm<T>>, how: impl FnOnce(&T)) {
+        drop(object.map(|object| how(&object)));
+    }
+    drop(region.objects());
+    drop((region.participants(), region.rescues(), region.size(), region.capacity(), region.id()));
+    use_it(region.get::<Mutex<[u64; 16]>>("mutex"), |mutex| drop(mutex.lock_timeout(Duration::from_millis(1))));
+    use_it(region.get::<AtomicU64>("counter"), |counter| _ = counter.fetch_add(1, Relaxed));
+    use_it(region.get::<Mutex<u32>>("counter"), |_| panic!("of another type"));
+    use_it(region.insert("new", AtomicU64::new(1)), |new| _ = new.fetch_add(1, Relaxed));
+    use_it(region.get_or_insert_with("newer", || [const { AtomicU64::new(1) }; 8]), |new| _ = new[7].load(Relaxed));
+    drop(Region::open(name));
+}
+
+#[test]
+fn garbage_in_any_word_ends_in_a_value_or_an_error() {
+    // The participant table is longer than what is overwritten, so the directory comes behind it.
+    let words: Vec<u64> = (0..64).chain(DATA / 8..DATA / 8 + 24).step_by(8).collect();
+
+    // Two processes at a time, each with a region of its own.
+    for pair in words.chunks(2) {
+        let mut children: Vec<_> = pair
+            .iter()
+            .map(|word| {
+                let stage = Stage::create_with(RegionOptions::new().participants(PARTICIPANTS));
+                stage.region.insert("counter", AtomicU64::new(0)).expect("room");
+                let child = Child::spawn_with(Net::Same, "scribbled", &[stage.name(), &word.to_string()]);
+                (child, stage)
+            })
+            .collect();
+        children.iter_mut().for_each(|(child, _)| child.expect("168"));
+    }
+}
+
+/// Where the directory of a region for so many participants begins.
+const PARTICIPANTS: u32 = 8;
+const DATA: u64 = 384 + 8 * 8 + 8 * 64;
+
+// Nothing is left.
+
+fn cycler(parent: &mut Parent) {
+    let name = parent.argument(0).to_owned();
+    let cycle = || {
+        let region = RegionOptions::new().unlink_on_drop(true).participants(4).create(&name, 100).expect("a region");
+        let mutex = region.insert("mutex", Mutex::new(0u64)).expect("room");
+        *mutex.lock().expect("a free mutex") += 1;
+        drop(Region::open(&name).expect("the region"));
+        drop(Region::anonymous(1).expect("a region"));
+    };
+    // So that what stays for good is there: the page of the token, the keeper.
+    (0..10).for_each(|_| cycle());
+    let counts = || (descriptors(), mappings(""), threads());
+    let before = counts();
+    (0..2000).for_each(|_| cycle());
+    until("all that 2000 cycles took to be given back", || counts() == before);
+    parent.say("nothing left");
+}
+
+#[test]
+fn creating_and_dropping_2000_regions_leaks_nothing() {
+    let name = Name::new();
+    let mut cycler = Child::spawn("cycler", &[&name]);
+
+    cycler.expect("nothing left");
+
+    assert!(!name.exists());
+}
