@@ -20,11 +20,11 @@ use crate::sys::process;
 
 /// What makes this process a participant.
 #[derive(Debug)]
-struct Participation {
+pub(crate) struct Participation {
     token: Token,
     index: usize,
     /// Keeps the kernel's lock on the entry.
-    claim: Mapping,
+    anchor: Mapping,
     seat: Option<Seat>,
 }
 
@@ -50,6 +50,20 @@ impl Attachment {
             index: AtomicUsize::new(usize::MAX),
             has_keeper: AtomicBool::new(false),
             unlink: unlink_on_drop.then_some(token),
+        }
+    }
+
+    /// The region again in which the process has [stayed](Registry::retain).
+    pub(crate) fn resume(region: Arc<Mapped>, mine: Participation) -> Self {
+        if let Some(seat) = &mine.seat {
+            seat.open(&region, mine.index);
+        }
+        Self {
+            region,
+            index: AtomicUsize::new(mine.index),
+            has_keeper: AtomicBool::new(mine.seat.is_some()),
+            participation: Mutex::new(Some(mine)),
+            unlink: None,
         }
     }
 
@@ -83,19 +97,25 @@ impl Attachment {
         if let Some(of_parent) = participation.take() {
             of_parent.forget();
         }
-        let (index, claim) = self
+        let participants = self.participants();
+        if participants.is_known(token) {
+            // Two processes have drawn the same 36 random bits, or somebody scribbles.
+            return Err(Error::Corrupted { what: "participant with the token of this process", found: token.word() });
+        }
+        let claim = self
             .region
             .claim()?
             .ok_or(Error::TooManyParticipants { capacity: self.region.layout().participants as u32 })?;
+        let index = claim.index;
         crash_point!("attach.after_claim");
         let seat = if config::get().keeper {
             // Without a keeper the process still takes part: others look for its death, and it for theirs.
-            Seat::take(registry.keepers(), &self.region, index).ok()
+            Seat::take(registry.keepers(), &self.region, &claim).ok()
         } else {
             None
         };
         crash_point!("attach.after_seat");
-        self.participants().attach(
+        participants.attach(
             index,
             &Card {
                 token,
@@ -111,8 +131,23 @@ impl Attachment {
         }
         self.index.store(index, Relaxed);
         self.has_keeper.store(seat.is_some(), Relaxed);
-        *participation = Some(Participation { token, index, claim, seat });
+        *participation = Some(Participation { token, index, anchor: claim.anchor, seat });
         Ok(())
+    }
+
+    /// Gives the participation up, if it is one of this very process; what a parent process left here is forgotten.
+    fn resign(&self, registry: &mut Registry) -> Option<Participation> {
+        let mine = self.participation().take()?;
+        let Some(own) = identity::drawn().filter(|own| own.is_same_process(mine.token)) else {
+            mine.forget();
+            return None;
+        };
+        if registry.raise_generation(own) {
+            return Some(mine);
+        }
+        // No token is left that would be new to the region: the process stays in it.
+        registry.retain(Arc::clone(&self.region), mine);
+        None
     }
 
     fn leave(&self, mine: Participation) {
@@ -127,7 +162,7 @@ impl Attachment {
             let _ = seat.leave();
         }
         crash_point!("detach.after_seat");
-        drop(mine.claim);
+        drop(mine.anchor);
     }
 
     fn participation(&self) -> MutexGuard<'_, Option<Participation>> {
@@ -136,48 +171,37 @@ impl Attachment {
 
     /// Removes the name, if it still is that of this region.
     fn unlink(&self, path: &CString) -> Result<(), Error> {
-        let file = file::reopen(self.region.file(), Some(path))?;
-        let _locked = registry::lock_name(&file, Lock::Exclusive)?;
-        if file::status_at(path)?.id == self.region.id() {
-            file::unlink(path)?;
-        }
-        Ok(())
+        let file = self.region.reopen()?;
+        registry::with_name_locked(&file, Lock::Exclusive, |_| {
+            if file::status_at(path)?.id == self.region.id() {
+                file::unlink(path)?;
+            }
+            Ok(())
+        })?
     }
 }
 
 impl Drop for Attachment {
     fn drop(&mut self) {
-        let mut registry = registry::lock();
-        let own = identity::drawn();
-        let participation = self.participation().take();
-        let is_own = |token: Token| own.is_some_and(|own| own.is_same_process(token));
-        match (participation, own) {
-            (Some(mine), Some(own)) if is_own(mine.token) => {
-                if registry.raise_generation(own) {
-                    self.leave(mine);
-                } else {
-                    // No token is left that would be new to the region: stay in it until the process ends.
-                    mine.forget();
-                    core::mem::forget(Arc::clone(&self.region));
-                }
-            }
-            (Some(of_parent), _) => of_parent.forget(),
-            (None, _) => {}
+        // The registry is not locked while anybody is waited for. Until the last line, those who open the region again wait.
+        let mine = self.resign(&mut registry::lock());
+        if let Some(mine) = mine {
+            self.leave(mine);
         }
         if let (Some(path), Some(creator)) = (self.region.path(), self.unlink) {
-            if is_own(creator) {
+            if identity::drawn().is_some_and(|own| own.is_same_process(creator)) {
                 // Somebody else may have removed it, or hold it; there is nobody to tell.
                 let _ = self.unlink(path);
             }
         }
-        registry.remove(self);
+        registry::lock().remove(self);
     }
 }
 
 impl Participation {
     /// In a forked child: neither the claim nor the keeper was inherited.
-    fn forget(self) {
-        self.claim.forget();
+    pub(crate) fn forget(self) {
+        self.anchor.forget();
         if let Some(seat) = self.seat {
             seat.forget();
         }

@@ -40,7 +40,7 @@ pub enum Error {
     },
     /// The file is shorter or longer than the region that was made in it.
     WrongSize {
-        /// The size when it was made, in bytes.
+        /// The size when it was made, in bytes, or the least that a region has.
         expected: u64,
         /// The size of the file, in bytes.
         found: u64,

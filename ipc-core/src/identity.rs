@@ -117,9 +117,9 @@ mod page {
     /// The token of this process; `None` before its first use of the library and right after a fork.
     #[inline]
     pub fn current() -> Option<Token> {
-        // Relaxed: the token is only compared; whoever publishes something under it does so with its own ordering. What stands
-        // here was written by `set_current` or wiped.
-        NonZeroU64::new(page().current.load(Relaxed)).map(Token)
+        // Acquire pairs with the Release in `set_current`: whoever publishes something under the token publishes with it that
+        // the token stands in the tables of all regions. What stands here was written by `set_current` or wiped.
+        NonZeroU64::new(page().current.load(Acquire)).map(Token)
     }
 
     /// A token that was drawn for this very process, in force or not.
@@ -145,7 +145,7 @@ mod page {
 
     /// Puts a token in force. The registry's lock is held and `prepare` has succeeded.
     pub(crate) fn set_current(token: Token) {
-        page().current.store(token.word(), Relaxed);
+        page().current.store(token.word(), Release);
     }
 }
 #[cfg(not(ipc_loom))]

@@ -29,10 +29,10 @@ use std::time::Duration;
 use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::mapped::Mapped;
-use crate::participants::WAITERS;
+use crate::mapped::{Claim, Mapped};
+use crate::participants::{WAITERS, Watch};
 use crate::proof;
-use crate::shim::futex::FutexWord;
+use crate::shim::futex::{FutexWord, Woken};
 use crate::sys::futex::{self, MAX_WORDS, RawWord};
 use crate::sys::map::{Mapping, page_size};
 use crate::sys::process::{self, RobustListHead};
@@ -46,6 +46,9 @@ const STACK: usize = 48 * 1024;
 /// How soon a keeper looks again for an unconfirmed death, at first and at last; and for those who have no keeper.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
 const LAST_RETRY: Duration = Duration::from_millis(10);
+
+/// How soon it looks again at last while another keeper has not seen the roster, which a stopped one never does.
+const LAST_SETTLING: Duration = Duration::from_millis(250);
 
 /// One keeper, as the other threads of its process see it.
 #[derive(Debug)]
@@ -77,17 +80,17 @@ pub(crate) struct Seat {
 }
 
 impl Seat {
-    /// Finds a keeper among `keepers` for participant `index` of `region`, or starts one. From here on, the death of the process
-    /// marks the liveness word, as soon as that holds [`liveness`](Self::liveness).
-    pub(crate) fn take(keepers: &mut Vec<Arc<Keeper>>, region: &Arc<Mapped>, index: usize) -> Result<Self, Error> {
+    /// Finds a keeper among `keepers` for the participant of `region` that `claim` makes of this process, or starts one. From
+    /// here on, the death of the process marks the liveness word, as soon as that holds [`liveness`](Self::liveness).
+    pub(crate) fn take(keepers: &mut Vec<Arc<Keeper>>, region: &Mapped, claim: &Claim) -> Result<Self, Error> {
         for keeper in keepers.iter() {
-            if let Some(seat) = Keeper::seat(keeper, region, index)? {
+            if let Some(seat) = Keeper::seat(keeper, region, claim)? {
                 return Ok(seat);
             }
         }
         let keeper = Keeper::start()?;
         keepers.push(Arc::clone(&keeper));
-        Keeper::seat(&keeper, region, index)?.ok_or_else(|| io::Error::other("a new keeper is full").into())
+        Keeper::seat(&keeper, region, claim)?.ok_or_else(|| io::Error::other("a new keeper is full").into())
     }
 
     /// What the liveness word of the participant has to be.
@@ -126,8 +129,6 @@ impl Seat {
         crash_point!("keeper.leave.after_unlink");
         self.keeper.pages.clear_page(window(self.slot))?;
         regions[self.slot] = None;
-        drop(regions);
-        self.keeper.tell();
         Ok(())
     }
 
@@ -198,15 +199,14 @@ impl Keeper {
         let mut words = Vec::with_capacity(MAX_WORDS);
         loop {
             words.clear();
-            let again = self.look(&mut words);
-            retry = if again == Again::Soon { retry } else { FIRST_RETRY };
-            let pause = match again {
-                Again::Soon => Some(retry),
+            let pause = match self.look(&mut words) {
+                Again::Soon => Some(retry.min(LAST_RETRY)),
                 Again::Regularly => Some(LAST_RETRY),
+                Again::UntilSettled => Some(retry.min(LAST_SETTLING)),
                 Again::WhenTold => None,
             };
-            retry = (retry * 2).min(LAST_RETRY);
-            futex::wait_raw(&words, pause.and_then(Deadline::after));
+            let woken = futex::wait_raw(&words, pause.and_then(Deadline::after));
+            retry = if woken == Woken::TimedOut { (retry * 2).min(LAST_SETTLING) } else { FIRST_RETRY };
         }
     }
 
@@ -226,17 +226,17 @@ impl Keeper {
         for (region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
-            let watch = participants.watch(*me, |index| proof::is_dead_soon(region, index));
+            let watch = participants.watch(*me, roster, |index| proof::is_dead_soon(region, index));
             words.push(RawWord { address: participants.roster_word().address(), expected: roster });
             if let Some((index, liveness)) = watch.target {
                 words.push(RawWord { address: participants.liveness_word(index).address(), expected: liveness });
             }
-            if watch.unwatched {
-                again = again.max(Again::Regularly);
-            }
-            if watch.unconfirmed {
-                again = Again::Soon;
-            }
+            again = again.max(match &watch {
+                Watch { unconfirmed: true, .. } => Again::Soon,
+                Watch { unwatched: true, .. } => Again::Regularly,
+                Watch { unsettled: true, .. } => Again::UntilSettled,
+                _ => Again::WhenTold,
+            });
         }
         again
     }
@@ -253,16 +253,16 @@ impl Keeper {
     }
 
     /// Takes a free slot, if there is one, and links its node.
-    fn seat(this: &Arc<Self>, region: &Arc<Mapped>, index: usize) -> Result<Option<Seat>, Error> {
+    fn seat(this: &Arc<Self>, region: &Mapped, claim: &Claim) -> Result<Option<Seat>, Error> {
         let mut regions = this.lock();
         let Some(slot) = regions.iter().position(Option::is_none) else {
             return Ok(None);
         };
-        let (page, offset) = region.liveness_page(index);
-        this.pages.replace_page(window(slot), region.file(), page)?;
+        let (page, offset) = region.liveness_page(claim.index);
+        this.pages.replace_page(window(slot), &claim.file, page)?;
         crash_point!("keeper.seat.before_link");
         this.link(slot, offset);
-        regions[slot] = Some(Kept { region: Weak::new(), index });
+        regions[slot] = Some(Kept { region: Weak::new(), index: claim.index });
         Ok(Some(Seat { keeper: Arc::clone(this), slot, offset }))
     }
 
@@ -309,6 +309,7 @@ impl Keeper {
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Again {
     WhenTold,
+    UntilSettled,
     Regularly,
     Soon,
 }

@@ -1,5 +1,6 @@
 //! A region in the address space: where private numbers become references into shared memory.
 
+use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
 use core::sync::atomic::AtomicU64;
 use std::ffi::CString;
@@ -16,11 +17,22 @@ const NAME_LOCK: u64 = 1 << 62;
 /// The first of the bytes whose locks are the claims of the participants.
 const CLAIMS: u64 = NAME_LOCK + 1;
 
+/// An entry of the participant table that belongs to this process.
+#[derive(Debug)]
+pub(crate) struct Claim {
+    pub(crate) index: usize,
+    /// Keeps the kernel's lock on the entry.
+    pub(crate) anchor: Mapping,
+    /// The file of the region, opened anew. Close it as soon as it has served.
+    pub(crate) file: OwnedFd,
+}
+
 /// One mapped region.
 #[derive(Debug)]
 pub(crate) struct Mapped {
     mapping: Mapping,
-    file: OwnedFd,
+    /// Closed only if it still is the file of the region.
+    file: ManuallyDrop<OwnedFd>,
     id: FileId,
     path: Option<CString>,
     layout: Layout,
@@ -31,7 +43,7 @@ impl Mapped {
     pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, populate: bool) -> Result<Self, Error> {
         let id = file::status(&file)?.id;
         let mapping = Mapping::shared(&file, layout.size, populate)?;
-        let mapped = Self { mapping, file, id, path, layout };
+        let mapped = Self { mapping, file: ManuallyDrop::new(file), id, path, layout };
         mapped.layout.write(mapped.fixed());
         Ok(mapped)
     }
@@ -39,15 +51,19 @@ impl Mapped {
     /// Maps a file that somebody else has made, if it is a region.
     pub(crate) fn open(file: OwnedFd, path: Option<CString>, populate: bool) -> Result<Self, Error> {
         let status = file::status(&file)?;
+        // Before it is mapped: the owner of another file may cut it at any time, and reading it would then be deadly.
+        if !Self::has_magic(&file)? {
+            return Err(Error::NotARegion { what: "its first bytes are not those of a region" });
+        }
         let size = usize::try_from(status.size).unwrap_or(usize::MAX);
         if size < size_of::<Fixed>() {
-            return Err(Error::NotARegion { what: "it is too small" });
+            return Err(Error::WrongSize { expected: size_of::<Fixed>() as u64, found: status.size });
         }
         let mapping = Mapping::shared(&file, size, populate)?;
         // SAFETY: the mapping has at least the size of `Fixed`, is page-aligned and alive; `Fixed` holds nothing but atomics.
         let fixed = unsafe { &*mapping.base().cast::<Fixed>() };
         let layout = Layout::read(fixed, size)?;
-        Ok(Self { mapping, file, id: status.id, path, layout })
+        Ok(Self { mapping, file: ManuallyDrop::new(file), id: status.id, path, layout })
     }
 
     /// Whether the file begins as a region does.
@@ -115,19 +131,24 @@ impl Mapped {
 
     /// Claims the first free entry of the participant table: the kernel's lock on it lives as long as the returned mapping, so
     /// at most as long as the address space of this process. `None` if every entry is claimed.
-    pub(crate) fn claim(&self) -> Result<Option<(usize, Mapping)>, Error> {
-        let file = file::reopen(&self.file, self.path.as_deref())?;
+    pub(crate) fn claim(&self) -> Result<Option<Claim>, Error> {
+        let file = self.reopen()?;
         let tokens = self.participants().tokens;
         let is_free = |index: &usize| tokens[*index].load(core::sync::atomic::Ordering::Relaxed) == 0;
         // Entries that look free first, then those whose owner may have died unnoticed.
         let free = (0..self.layout.participants).filter(is_free);
-        let taken = (0..self.layout.participants).filter(|index| !is_free(index));
-        for index in free.chain(taken) {
+        for index in free.chain(0..self.layout.participants) {
             if file::try_lock(&file, CLAIMS + index as u64, Lock::Exclusive)? {
-                return Ok(Some((index, Mapping::anchor(&file)?)));
+                let anchor = Mapping::anchor(&file)?;
+                return Ok(Some(Claim { index, anchor, file }));
             }
         }
         Ok(None)
+    }
+
+    /// Opens the file of the region anew.
+    pub(crate) fn reopen(&self) -> Result<OwnedFd, Error> {
+        Ok(file::reopen(&*self.file, self.id, self.path.as_deref())?)
     }
 
     /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more.
@@ -135,7 +156,8 @@ impl Mapped {
         let is_ours = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id);
         let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, CLAIMS + index as u64).unwrap_or(false);
         if is_ours(&self.file) {
-            return is_unlocked(&self.file);
+            // Ours before and after: nobody has exchanged it in between.
+            return is_unlocked(&self.file) && is_ours(&self.file);
         }
         // Somebody has closed our descriptor, as daemons do, and may have opened another file in its place. Without a name, or
         // with one that is another file's by now, there is no proof.
@@ -159,5 +181,14 @@ impl Mapped {
         let offset = self.liveness_offset(index);
         let page = page_size();
         (offset / page * page, offset % page)
+    }
+}
+
+impl Drop for Mapped {
+    fn drop(&mut self) {
+        if file::status(&*self.file).is_ok_and(|status| status.id == self.id) {
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.file) };
+        }
     }
 }

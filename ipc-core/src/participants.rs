@@ -5,7 +5,7 @@
 //! ```text
 //! News:          | death_epoch: u32 | pad to 64 | roster: u32 | rescues: u32 | pad to 128 |
 //! tokens[i]:     | the token that participant i attached with; bit 0: DEAD; 0: nobody     |
-//! entries[i]:    | liveness: u32 | pid: u32 | pid_namespace: u64 | name: 32 bytes | spare |
+//! entries[i]:    | liveness: u32 | pid: u32 | pid_namespace: u64 | name: 32 bytes | seen: u32 | spare |
 //! ```
 //!
 //! # States of `tokens[i]`
@@ -32,7 +32,9 @@
 //!
 //! The kernel wakes one sleeper per death, and that may be the wrong one: a keeper that was just told of a newcomer, who watches
 //! in its place now, is still on the queue of the word that it slept on. Therefore a keeper that runs looks at everybody, not
-//! only up to the next one alive.
+//! only up to the next one alive. And since the wrong one may die, too, before it runs, every keeper notes in `seen` which roster
+//! it looked at last, after it has left all queues; as long as anybody alive has not seen the present roster, the keepers look
+//! again from time to time instead of relying on the ring.
 //!
 //! # Garbage
 //!
@@ -93,8 +95,11 @@ pub(crate) struct Entry {
     pid_namespace: AtomicU64,
     /// UTF-8, padded with zeroes; for people.
     name: [AtomicU64; NAME_LEN / 8],
+    /// The roster at the last look of the owner's keeper, which writes it with Release while it is on no queue. Pairs with the
+    /// Acquire of the other keepers. Garbage: the others look again from time to time.
+    seen: AtomicU32,
     #[cfg(not(ipc_loom))]
-    _spare: [AtomicU64; 2],
+    _spare: [AtomicU32; 3],
 }
 
 #[cfg(not(ipc_loom))]
@@ -125,6 +130,8 @@ pub(crate) struct Watch {
     pub(crate) unconfirmed: bool,
     /// Somebody has no keeper: look again regularly.
     pub(crate) unwatched: bool,
+    /// Somebody's keeper has not looked at the present roster yet: do not rely on the ring.
+    pub(crate) unsettled: bool,
 }
 
 /// The participants of one region.
@@ -147,7 +154,7 @@ impl Participants<'_> {
         &self.news.death_epoch
     }
 
-    /// The state of the roster. Read it before [`watch`](Self::watch).
+    /// The state of the roster, for [`watch`](Self::watch).
     pub(crate) fn roster(&self) -> u32 {
         // Acquire pairs with the Release in `tell_keepers`: whoever sees the new roster sees the new token.
         self.news.roster.load(Acquire)
@@ -170,6 +177,12 @@ impl Participants<'_> {
             let word = word.load(Acquire);
             word & DEAD == 0 && Token::from_word(word).is_some_and(|attached| attached.covers(token))
         })
+    }
+
+    /// Whether the process of `token` is in the table, under any generation.
+    pub(crate) fn is_known(&self, token: Token) -> bool {
+        let known = |word: &AtomicU64| Token::from_word(word.load(Acquire)).is_some_and(|at| at.is_same_process(token));
+        self.tokens.iter().any(known)
     }
 
     /// The token and the card of participant `index` if it is alive.
@@ -209,6 +222,8 @@ impl Participants<'_> {
         }
         crash_point!("participants.attach.before_liveness");
         entry.liveness.store(card.liveness, Relaxed);
+        // Not the roster that this attachment is going to make.
+        entry.seen.store(self.roster(), Relaxed);
         crash_point!("participants.attach.before_token");
         // Release: whoever sees the token sees the entry.
         self.tokens[index].store(card.token.word(), Release);
@@ -237,9 +252,16 @@ impl Participants<'_> {
         self.tell_keepers();
     }
 
-    /// What the keeper of participant `me` has to watch; looks at everybody and buries those that `is_dead` confirms.
-    pub(crate) fn watch(&self, me: usize, mut is_dead: impl FnMut(usize) -> bool) -> Watch {
-        let mut watch = Watch { target: None, unconfirmed: false, unwatched: false };
+    /// What the keeper of participant `me`, which sleeps on nothing, has to watch at the state `roster` of the roster; looks at
+    /// everybody and buries those that `is_dead` confirms.
+    pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize) -> bool) -> Watch {
+        let mut watch = Watch { target: None, unconfirmed: false, unwatched: false, unsettled: false };
+        if self.entries[me].seen.load(Relaxed) != roster {
+            self.entries[me].seen.store(roster, Release);
+            // Nobody sleeps on it, except in models, which have no time to look again.
+            #[cfg(ipc_loom)]
+            futex::wake(&self.entries[me].seen, u32::MAX);
+        }
         for step in 1..self.tokens.len() {
             let index = (me + step) % self.tokens.len();
             let word = self.tokens[index].load(Acquire);
@@ -252,6 +274,7 @@ impl Participants<'_> {
                 self.bury(index, word & !DEAD);
             } else if liveness != UNWATCHED && liveness & OWNER_DIED == 0 {
                 watch.target = watch.target.or(Some((index, liveness)));
+                watch.unsettled |= self.entries[index].seen.load(Acquire) != roster;
             } else if liveness == UNWATCHED && watch.target.is_some() {
                 // Those between look regularly.
             } else if is_dead(index) {
@@ -276,6 +299,14 @@ impl Participants<'_> {
             }
         }
         found
+    }
+
+    /// All that the keepers of others, and their deaths, change, with its present values.
+    #[cfg(ipc_loom)]
+    pub(crate) fn everything_but(&self, me: usize) -> Vec<(&dyn futex::FutexWord, u32)> {
+        let others = self.entries.iter().enumerate().filter(|(index, _)| *index != me);
+        let words = others.flat_map(|(_, entry)| [&entry.liveness, &entry.seen]);
+        words.map(|word| (word as &dyn futex::FutexWord, word.load(Acquire))).collect()
     }
 
     /// How often the safety net had to step in.

@@ -159,7 +159,7 @@ impl RawLock {
         let site = Site::of(self)?;
         let word = self.look();
         Ok(match Token::from_word(word) {
-            Some(owner) if site.is_alive(owner) => None,
+            Some(owner) if site.is_alive_now(owner) => None,
             // WAITING stays as it is: those who sleep still need a wake-up.
             _ => self.take(word, word & WAITING, &site),
         })
@@ -172,8 +172,11 @@ impl RawLock {
                 return Ok(held);
             }
         }
-        let site = Site::of(self).map_err(NotHeld::Failed)?;
+        let mut site = Site::of(self).map_err(NotHeld::Failed)?;
         loop {
+            if !site.is_own() {
+                site = Site::of(self).map_err(NotHeld::Failed)?;
+            }
             // Before everything that a death may change.
             let epoch = site.epoch();
             let word = self.look();

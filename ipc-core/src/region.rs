@@ -153,7 +153,7 @@ impl RegionOptions {
         crash_point!("region.create.after_file");
         allocate(&file, &layout)?;
         let id = file::status(&file)?.id;
-        let mapped = || Mapped::create(file, Some(path.clone()), layout, self.populate);
+        let mapped = || Mapped::create(file.try_clone()?, Some(path.clone()), layout, self.populate);
         let attachment = registry::attach(id, self.unlink_on_drop, mapped)?;
         crash_point!("region.create.before_link");
         match file::link(attachment.region().file(), &path) {
@@ -178,25 +178,27 @@ impl RegionOptions {
     pub fn open(&self, name: &str) -> Result<Region> {
         let path = check_name(name)?;
         for _ in 0..ATTEMPTS {
-            let file = match file::open(&path) {
-                Ok(file) => file,
-                Err(error) => return Err(refusal(error)),
-            };
+            let file = file::open(&path).map_err(refusal)?;
             crash_point!("region.open.after_open");
             if !file::status(&file)?.is_file {
                 return Err(Error::NotARegion { what: "it is no regular file" });
             }
-            // Nobody unlinks it from here to the attachment.
-            let order = file::reopen(&file, Some(&path))?;
-            let _locked = registry::lock_name(&order, Lock::Shared)?;
-            let status = file::status(&file)?;
-            if status.links == 0 {
-                continue;
+            registry::ensure_token()?;
+            // Nobody unlinks it from looking at the links to the attachment.
+            let attached = registry::with_name_locked(&file, Lock::Shared, |registry| {
+                let status = file::status(&file)?;
+                if status.links == 0 {
+                    return Ok(None);
+                }
+                let mapped = || Mapped::open(file.try_clone()?, Some(path.clone()), self.populate);
+                registry.attach(status.id, false, mapped)
+            })?;
+            if let Some(attachment) = attached? {
+                crash_point!("region.open.after_attach");
+                return Ok(Region { attachment });
             }
-            let mapped = || Mapped::open(file, Some(path.clone()), self.populate);
-            let attachment = registry::attach(status.id, false, mapped)?;
-            crash_point!("region.open.after_attach");
-            return Ok(Region { attachment });
+            // Unlinked since, or just being left by another thread.
+            std::thread::yield_now();
         }
         Err(Error::Busy)
     }
@@ -231,7 +233,7 @@ impl RegionOptions {
         allocate(&file, &layout)?;
         file::seal(&file)?;
         let id = file::status(&file)?.id;
-        let mapped = || Mapped::create(file, None, layout, self.populate);
+        let mapped = || Mapped::create(file.try_clone()?, None, layout, self.populate);
         Ok(Region { attachment: registry::attach(id, false, mapped)? })
     }
 
@@ -248,7 +250,10 @@ impl RegionOptions {
         if !file::is_sealed(&file) {
             return Err(Error::NotSealed);
         }
-        let mapped = || Mapped::open(file, None, self.populate);
+        if !file::has_ordinary_pages(&file) {
+            return Err(Error::NotARegion { what: "it has huge pages" });
+        }
+        let mapped = || Mapped::open(file.try_clone()?, None, self.populate);
         Ok(Region { attachment: registry::attach(status.id, false, mapped)? })
     }
 
@@ -299,17 +304,17 @@ impl Region {
     pub fn unlink(name: &str) -> Result<()> {
         let path = check_name(name)?;
         let file = file::open(&path).map_err(refusal)?;
-        let _locked = registry::lock_name(&file, Lock::Exclusive)?;
-        let status = file::status(&file)?;
-        if !status.is_file || !Mapped::has_magic(&file)? {
+        if !file::status(&file)?.is_file || !Mapped::has_magic(&file)? {
             return Err(Error::NotARegion { what: "only regions are unlinked" });
         }
-        crash_point!("region.unlink.before_unlink");
-        // Whoever got the lock before may have unlinked it, and a third created a new one.
-        if status.links == 0 || file::status_at(&path).map_err(refusal)?.id != status.id {
-            return Err(Error::NotFound);
-        }
-        file::unlink(&path).map_err(refusal)
+        registry::with_name_locked(&file, Lock::Exclusive, |_| {
+            crash_point!("region.unlink.before_unlink");
+            // Whoever had the lock before may have unlinked it, and a third created a new one.
+            if file::status_at(&path).map_err(refusal)?.id != file::status(&file)?.id {
+                return Err(Error::NotFound);
+            }
+            file::unlink(&path).map_err(refusal)
+        })?
     }
 
     /// How many bytes there are for objects and their names.

@@ -1,11 +1,13 @@
 //! What this process has open: from an address to its region, and from no token to a token.
 
 use core::sync::atomic::{AtomicPtr, Ordering};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, Participation};
+use crate::config;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::identity::{self, Token};
@@ -21,6 +23,8 @@ pub(crate) struct Registry {
     /// Sorted by address.
     attachments: Vec<Entry>,
     keepers: Vec<Arc<Keeper>>,
+    /// Regions that the process has no handle of, but cannot leave: it has used all generations of its token.
+    retained: Vec<(Arc<Mapped>, Participation)>,
 }
 
 #[derive(Debug)]
@@ -31,7 +35,8 @@ struct Entry {
     attachment: Weak<Attachment>,
 }
 
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { attachments: Vec::new(), keepers: Vec::new() });
+static REGISTRY: Mutex<Registry> =
+    Mutex::new(Registry { attachments: Vec::new(), keepers: Vec::new(), retained: Vec::new() });
 
 /// Locks the registry of this process. Drop no handle of a region meanwhile: that locks it, too.
 pub(crate) fn lock() -> MutexGuard<'static, Registry> {
@@ -74,64 +79,104 @@ pub(crate) fn ensure_token() -> Result<Token, Error> {
 pub(crate) fn attach(
     file: FileId,
     unlink_on_drop: bool,
-    mapped: impl FnOnce() -> Result<Mapped, Error>,
+    mapped: impl Fn() -> Result<Mapped, Error>,
 ) -> Result<Arc<Attachment>, Error> {
     ensure_token()?;
     loop {
-        let mut registry = lock();
-        match registry.attachments.iter().find(|entry| entry.file == file) {
-            None => {
-                let token = registry.draw()?;
-                let attachment = Arc::new(Attachment::new(mapped()?, token, unlink_on_drop));
-                let joined = attachment.join(&mut registry, token);
-                if joined.is_ok() {
-                    registry.insert(&attachment);
-                }
-                // A failed attachment locks the registry when it is dropped.
-                drop(registry);
-                return joined.map(|()| attachment);
-            }
-            Some(entry) => match entry.attachment.upgrade() {
-                Some(attachment) => return Ok(attachment),
-                // Another thread is just dropping the last handle, and waits for the lock to detach.
-                None => {
-                    drop(registry);
-                    std::thread::yield_now();
-                }
-            },
+        let attached = lock().attach(file, unlink_on_drop, &mapped);
+        if let Some(attachment) = attached? {
+            return Ok(attachment);
         }
+        std::thread::yield_now();
     }
 }
 
-/// The lock that orders openers and unlinkers of a named region, held. Closing the file would not be enough to give it up: a
-/// child that is forked meanwhile has it open, too.
-#[derive(Debug)]
-#[must_use = "the name is unlocked again at once"]
-pub(crate) struct NameLocked<'a>(&'a OwnedFd);
-
-impl Drop for NameLocked<'_> {
-    fn drop(&mut self) {
-        Mapped::unlock_name(self.0);
-    }
-}
-
-/// Waits, for a bounded time, for the lock that orders openers and unlinkers of a named region.
-pub(crate) fn lock_name(file: &OwnedFd, lock: Lock) -> Result<NameLocked<'_>, Error> {
+/// Does `act` under the kernel's lock that orders openers and unlinkers of one name, taken on a file that was opened for this
+/// purpose. Waits for the lock for a bounded time, and not with the registry locked; `act` runs with the registry locked, so that
+/// no child is forked with a file that has the lock.
+pub(crate) fn with_name_locked<R>(
+    file: &OwnedFd,
+    kind: Lock,
+    act: impl FnOnce(&mut Registry) -> R,
+) -> Result<R, Error> {
     const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Deadline::after(PATIENCE);
-    while !Mapped::try_lock_name(file, lock)? {
+    loop {
+        let mut registry = lock();
+        if Mapped::try_lock_name(file, kind)? {
+            let result = act(&mut registry);
+            Mapped::unlock_name(file);
+            drop(registry);
+            return Ok(result);
+        }
+        drop(registry);
         if deadline.is_some_and(Deadline::has_passed) {
             return Err(Error::Busy);
         }
         std::thread::sleep(Duration::from_micros(200));
     }
-    Ok(NameLocked(file))
+}
+
+/// Why an attachment failed; and the attachment, to be dropped when the registry is not locked any more.
+#[derive(Debug)]
+pub(crate) struct Failed {
+    error: Error,
+    _attachment: Option<Arc<Attachment>>,
+}
+
+impl From<Failed> for Error {
+    fn from(failed: Failed) -> Self {
+        failed.error
+    }
+}
+
+impl From<Error> for Failed {
+    fn from(error: Error) -> Self {
+        Self { error, _attachment: None }
+    }
+}
+
+impl From<io::Error> for Failed {
+    fn from(error: io::Error) -> Self {
+        Error::from(error).into()
+    }
 }
 
 impl Registry {
     /// The keepers of this process.
     pub(crate) fn keepers(&mut self) -> &mut Vec<Arc<Keeper>> {
         &mut self.keepers
+    }
+
+    /// Attaches as the function [`attach`] does; the process has a token. `None` if another thread is just leaving the region:
+    /// unlock the registry and try again.
+    pub(crate) fn attach(
+        &mut self,
+        file: FileId,
+        unlink_on_drop: bool,
+        mapped: impl FnOnce() -> Result<Mapped, Error>,
+    ) -> Result<Option<Arc<Attachment>>, Failed> {
+        if let Some(entry) = self.attachments.iter().find(|entry| entry.file == file) {
+            return Ok(entry.attachment.upgrade());
+        }
+        if let Some(at) = self.retained.iter().position(|(region, _)| region.id() == file) {
+            let (region, participation) = self.retained.swap_remove(at);
+            let attachment = Arc::new(Attachment::resume(region, participation));
+            self.insert(&attachment);
+            return Ok(Some(attachment));
+        }
+        let token = self.draw()?;
+        let attachment = Arc::new(Attachment::new(mapped()?, token, unlink_on_drop));
+        if let Err(error) = attachment.join(self, token) {
+            return Err(Failed { error, _attachment: Some(attachment) });
+        }
+        self.insert(&attachment);
+        Ok(Some(attachment))
+    }
+
+    /// Keeps a participation that cannot be given up, until the region is opened again or the process ends.
+    pub(crate) fn retain(&mut self, region: Arc<Mapped>, participation: Participation) {
+        self.retained.push((region, participation));
     }
 
     /// Forgets an attachment that is being dropped.
@@ -168,13 +213,14 @@ impl Registry {
 
     /// The token that was drawn for this process, or a new one.
     fn draw(&mut self) -> Result<Token, Error> {
-        process::at_fork(before_fork, after_fork)?;
         identity::prepare()?;
         if let Some(token) = identity::drawn() {
             return Ok(token);
         }
-        // A first use, or a forked child, whose parent's keepers do not run here.
+        // A first use, or a forked child: its parent's keepers do not run here, nor do the threads that were about to leave.
         self.keepers.drain(..).for_each(core::mem::forget);
+        self.retained.drain(..).for_each(|(_, of_parent)| of_parent.forget());
+        self.attachments.retain(|entry| entry.attachment.strong_count() > 0);
         proof::prepare();
         let token = loop {
             let mut random = [0];
@@ -187,6 +233,19 @@ impl Registry {
         Ok(token)
     }
 }
+
+/// Prepares the process for its forks before it can have a second thread: a fork while the handlers were being registered
+/// would leave its child with a locked registry.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static INITIALISE: extern "C" fn() = {
+    extern "C" fn initialise() {
+        process::at_fork(before_fork, after_fork);
+        // Not later in a thread that a fork might interrupt.
+        config::get();
+    }
+    initialise
+};
 
 /// The guard that is held over a fork, so that the child never finds the registry locked by a thread that it does not have.
 static HELD: AtomicPtr<MutexGuard<'static, Registry>> = AtomicPtr::new(core::ptr::null_mut());

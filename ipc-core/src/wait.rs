@@ -23,7 +23,7 @@ use std::sync::Arc;
 use crate::attachment::Attachment;
 use crate::deadline::Deadline;
 use crate::error::Error;
-use crate::identity::Token;
+use crate::identity::{self, Token};
 #[cfg(not(ipc_loom))]
 use crate::registry::{ensure_token, find};
 use crate::shim::futex;
@@ -68,6 +68,11 @@ impl Site {
         self.token
     }
 
+    /// Whether the calling process is the one that the site was found in; not so in a child that a signal handler has forked.
+    pub fn is_own(&self) -> bool {
+        identity::current().is_some_and(|current| current.is_same_process(self.token))
+    }
+
     /// The epoch of deaths.
     pub fn epoch(&self) -> Epoch {
         Epoch(self.region.as_ref().map_or(0, |region| region.participants().epoch()))
@@ -76,6 +81,15 @@ impl Site {
     /// Whether the process behind `token` may still act at this site. `false` is proven and final.
     pub fn is_alive(&self, token: Token) -> bool {
         self.region.as_ref().is_none_or(|region| region.participants().is_alive(token))
+    }
+
+    /// [`is_alive`](Self::is_alive), for those who are not going to wait: a process without a keeper hears of deaths only when it
+    /// looks for them, so it does.
+    pub fn is_alive_now(&self, token: Token) -> bool {
+        if let Some(region) = self.region.as_ref().filter(|region| !region.has_keeper()) {
+            region.sweep();
+        }
+        self.is_alive(token)
     }
 
     /// Sleeps while `word` is `expected` and nobody has died since `epoch`, at most until `deadline`.
@@ -99,7 +113,8 @@ impl Site {
         if woken == Woken::Maybe || until == deadline {
             return woken;
         }
-        let missed = word.value() != expected || self.epoch() != epoch;
+        // A word that has changed says nothing: the lock may have gone from hand to hand among others.
+        let missed = self.epoch() != epoch;
         if (region.sweep() || missed) && is_net {
             participants.count_rescue();
         }

@@ -1,5 +1,6 @@
-#![cfg(not(ipc_loom))]
 //! Regions and their directory, within one process.
+
+#![cfg(not(ipc_loom))]
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::thread;

@@ -1,5 +1,6 @@
-#![cfg(not(ipc_loom))]
 //! The `Mutex` between the threads of one process.
+
+#![cfg(not(ipc_loom))]
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;

@@ -205,12 +205,17 @@ impl Process {
         let participants = self.region.participants();
         while self.region.over.load(Acquire) == 0 && self.dismissal.load(Acquire) == 0 {
             let roster = participants.roster();
+            let everything = participants.everything_but(self.index);
             crash_point!("keeper.before_watch");
-            let watch = participants.watch(self.index, |index| self.region.is_dead(index));
+            let watch = participants.watch(self.index, roster, |index| self.region.is_dead(index));
             let mut words: Vec<(&dyn FutexWord, u32)> =
                 vec![(&self.region.over, 0), (&*self.dismissal, 0), (participants.roster_word(), roster)];
             if let Some((index, liveness)) = watch.target {
                 words.push((participants.liveness_word(index), liveness));
+            }
+            if watch.unsettled {
+                // The real one looks again from time to time: it sleeps only as long as nothing changes.
+                words.extend(everything);
             }
             if watch.unconfirmed {
                 // The real one sleeps for a moment.

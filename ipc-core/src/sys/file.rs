@@ -93,6 +93,11 @@ pub(crate) fn seal(file: impl AsFd) -> io::Result<()> {
     Ok(())
 }
 
+/// Whether the file has pages of the ordinary size, which those of hugetlbfs do not have.
+pub(crate) fn has_ordinary_pages(file: impl AsFd) -> bool {
+    nix::sys::statfs::fstatfs(file).is_ok_and(|system| system.filesystem_type() != nix::sys::statfs::HUGETLBFS_MAGIC)
+}
+
 /// Whether the size of the file can never change again.
 pub(crate) fn is_sealed(file: impl AsFd) -> bool {
     let size = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW;
@@ -101,14 +106,21 @@ pub(crate) fn is_sealed(file: impl AsFd) -> bool {
 
 /// Gives the file `size` bytes that are really there, so that no later access can fail for want of memory.
 pub(crate) fn allocate(file: impl AsFd, size: u64) -> io::Result<()> {
+    // In steps, since a signal undoes what the interrupted step has allocated.
+    const STEP: libc::off_t = 64 << 20;
     let size = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    loop {
-        match fcntl::fallocate(&file, FallocateFlags::empty(), 0, size) {
-            // A signal undoes what was allocated so far.
+    let mut done = 0;
+    while done < size {
+        let step = STEP.min(size - done);
+        match fcntl::fallocate(&file, FallocateFlags::empty(), done, step) {
             Err(Errno::EINTR) => {}
-            allocated => return Ok(allocated?),
+            allocated => {
+                allocated?;
+                done += step;
+            }
         }
     }
+    Ok(())
 }
 
 /// Opens what is at `path` to read and write; a link, a device or a pipe there is not followed, or does not block.
@@ -117,16 +129,18 @@ pub(crate) fn open(path: &CStr) -> io::Result<OwnedFd> {
     Ok(fcntl::open(path, flags, Mode::empty())?)
 }
 
-/// Opens the same file anew: the result does not share its locks with `file`, as a duplicate would.
-pub(crate) fn reopen(file: impl AsFd, path: Option<&CStr>) -> io::Result<OwnedFd> {
-    let wanted = status(&file)?.id;
+/// Opens the file `wanted` anew, through its descriptor or, if that is somebody else's by now, its path. The result does not
+/// share its locks with `file`, as a duplicate would.
+pub(crate) fn reopen(file: impl AsFd, wanted: FileId, path: Option<&CStr>) -> io::Result<OwnedFd> {
+    let is_wanted = |file: &OwnedFd| status(file).is_ok_and(|status| status.id == wanted);
     let through_proc = proc_path(&file)?;
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC;
-    let opened = match (fcntl::open(through_proc.as_c_str(), flags, Mode::empty()), path) {
-        (Err(Errno::ENOENT), Some(path)) => open(path)?,
-        (opened, _) => opened?,
-    };
-    if status(&opened)?.id == wanted { Ok(opened) } else { Err(io::ErrorKind::NotFound.into()) }
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    match (fcntl::open(through_proc.as_c_str(), flags, Mode::empty()), path) {
+        (Ok(opened), _) if is_wanted(&opened) => return Ok(opened),
+        (Err(error), None) => return Err(error.into()),
+        _ => {}
+    }
+    path.map(open).transpose()?.filter(is_wanted).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
 fn proc_path(file: impl AsFd) -> io::Result<CString> {

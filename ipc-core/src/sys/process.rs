@@ -5,7 +5,6 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::sync::OnceLock;
 
 use crate::config;
 
@@ -57,32 +56,21 @@ pub(crate) fn has_no_memory(pid: u32) -> bool {
     if unsafe { libc::kill(signed, 0) } == -1 {
         return io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return false;
-    };
-    let mut seen = 0;
-    for thread in threads {
-        let Ok(thread) = thread else { return false };
-        seen += 1;
-        if !thread_has_no_memory(&thread.path()) {
-            return false;
-        }
-    }
-    seen > 0
+    // The whole list first. It ends early at a thread that is released while the kernel stands on it, but it contains that one:
+    // so only if all that it contains are still there is it complete.
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).and_then(Iterator::collect::<io::Result<Vec<_>>>);
+    threads
+        .is_ok_and(|threads| !threads.is_empty() && threads.iter().all(|thread| thread_has_no_memory(&thread.path())))
 }
 
-/// Whether the thread shown at `folder` has no address space any more.
+/// Whether the thread shown at `folder` is still there and has no address space any more.
 fn thread_has_no_memory(folder: &Path) -> bool {
     // The question after its program comes first: it takes no reference to the memory. Whoever reads `statm` does, and if the
     // thread dies at that moment, it is the reader who has to tear down what may be gigabytes.
     if fs::read_link(folder.join("exe")).is_ok() {
         return false;
     }
-    match fs::read_to_string(folder.join("statm")) {
-        Ok(sizes) => sizes.split_whitespace().all(|size| size == "0"),
-        // A thread that ended after it was listed.
-        Err(gone) => matches!(gone.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)),
-    }
+    fs::read_to_string(folder.join("statm")).is_ok_and(|sizes| sizes.split_whitespace().all(|size| size == "0"))
 }
 
 /// The head of a robust list as the kernel reads it (`struct robust_list_head`).
@@ -126,12 +114,11 @@ pub(crate) fn prepare_keeper_thread() {
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_000) };
 }
 
-/// Registers what to do around every `fork` of this process, once.
-pub(crate) fn at_fork(prepare: extern "C" fn(), after: extern "C" fn()) -> io::Result<()> {
-    static DONE: OnceLock<i32> = OnceLock::new();
-    // SAFETY: the handlers are functions of the program and stay valid while it runs.
-    let failed = *DONE.get_or_init(|| unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) });
-    if failed == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(failed)) }
+/// Registers what to do around every `fork` of this process. Call it once, before there is a second thread.
+pub(crate) fn at_fork(prepare: extern "C" fn(), after: extern "C" fn()) {
+    // SAFETY: the handlers are functions of the program and stay valid while it runs. It fails only without memory, at the very
+    // start of the process, whose forked children are then like those of a process without the handlers.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) };
 }
 
 /// Ends this process as `kill -9` does.

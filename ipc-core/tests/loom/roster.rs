@@ -182,3 +182,32 @@ fn one_who_left_and_came_back_is_not_robbed() {
         assert_eq!(*after_death.lock().unwrap() + u32::from(mine), 1);
     });
 }
+
+/// The ring was watcher -> owner; a newcomer comes between, and is the only one to survive the other two.
+#[test]
+fn a_newcomer_outlives_both_sides_of_the_ring() {
+    explore_deaths(2, &["keeper.before_wait", "keeper.after_wait"], |at| {
+        let region = Attachment::new(3);
+        let office = Office::new();
+        let watcher = Process::join(&region, 1);
+        let newcomer = Process::claim(&region, 2);
+        let owner = Process::join(&region, 3);
+        abandon(&office, &owner);
+        let place = Arc::new(Mutex::new(None));
+        let watching = thread::spawn({
+            let place = Arc::clone(&place);
+            move || {
+                let died = watcher.live_until(at, || watcher.keep());
+                *place.lock().unwrap() = died;
+            }
+        });
+        newcomer.act();
+        newcomer.attach();
+        let keeper = keeper(&newcomer);
+        let dying = owner_dies(&owner);
+        assert!(office.visit());
+        end(&region, [watching, keeper, dying]);
+        let died = *place.lock().unwrap();
+        died
+    });
+}
