@@ -105,14 +105,17 @@ pub(crate) fn is_sealed(file: impl AsFd) -> bool {
 }
 
 /// Gives the file `size` bytes that are really there, so that no later access can fail for want of memory.
-pub(crate) fn allocate(file: impl AsFd, size: u64) -> io::Result<()> {
+pub(crate) fn allocate(file: &OwnedFd, size: u64) -> io::Result<()> {
     // In steps, since a signal undoes what the interrupted step has allocated.
-    const STEP: libc::off_t = 64 << 20;
-    let size = libc::off_t::try_from(size).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    const STEP: u64 = 64 << 20;
+    // What cannot be there is refused before the kernel has given out half of the machine's memory in the attempt.
+    if size > free_space(file)? {
+        return Err(Errno::ENOSPC.into());
+    }
     let mut done = 0;
     while done < size {
         let step = STEP.min(size - done);
-        match fcntl::fallocate(&file, FallocateFlags::empty(), done, step) {
+        match fcntl::fallocate(file, FallocateFlags::empty(), done as libc::off_t, step as libc::off_t) {
             Err(Errno::EINTR) => {}
             allocated => {
                 allocated?;
@@ -121,6 +124,15 @@ pub(crate) fn allocate(file: impl AsFd, size: u64) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// The most that can be allocated in the file system of `file`, in bytes: its free blocks, if they are counted, and not more
+/// than the machine has.
+fn free_space(file: &OwnedFd) -> io::Result<u64> {
+    let system = nix::sys::statvfs::fstatvfs(file)?;
+    let free = if system.blocks() == 0 { u64::MAX } else { system.blocks_available() * system.fragment_size() };
+    let machine = nix::sys::sysinfo::sysinfo()?;
+    Ok(free.min(machine.ram_total() + machine.swap_total()))
 }
 
 /// Opens what is at `path` to read and write; a link, a device or a pipe there is not followed, or does not block.
