@@ -127,12 +127,20 @@ pub(crate) fn allocate(file: &OwnedFd, size: u64) -> io::Result<()> {
 }
 
 /// The most that can be allocated in the file system of `file`, in bytes: its free blocks, if they are counted, and not more
-/// than the machine has.
+/// than the machine has to spare.
 fn free_space(file: &OwnedFd) -> io::Result<u64> {
     let system = nix::sys::statvfs::fstatvfs(file)?;
     let free = if system.blocks() == 0 { u64::MAX } else { system.blocks_available() * system.fragment_size() };
     let machine = nix::sys::sysinfo::sysinfo()?;
-    Ok(free.min(machine.ram_total() + machine.swap_total()))
+    let memory = available_memory().unwrap_or(machine.ram_total()) + machine.swap_total();
+    Ok(free.min(memory))
+}
+
+/// The kernel's estimate of what can be had without swapping, in bytes.
+fn available_memory() -> Option<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let line = memory.lines().find_map(|line| line.strip_prefix("MemAvailable:"))?;
+    Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
 /// Opens what is at `path` to read and write; a link, a device or a pipe there is not followed, or does not block.
