@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::identity::{self, Token};
 use crate::keeper::Seat;
 use crate::mapped::Mapped;
-use crate::participants::{Card, NAME_LEN, Participants, UNWATCHED};
+use crate::participants::{Card, NAME_LEN, OWNER_DIED, Participants, UNWATCHED};
 use crate::proof;
 use crate::registry::{self, Registry};
 use crate::sys::file::{self, Lock};
@@ -151,8 +151,16 @@ impl Attachment {
     }
 
     fn leave(&self, mine: Participation) {
+        // A signal handler may fork meanwhile; in the child, this is its parent's business.
+        let is_parents = || !identity::drawn().is_some_and(|own| own.is_same_process(mine.token));
         if let Some(seat) = &mine.seat {
-            seat.close();
+            let participants = self.participants();
+            let liveness = participants.liveness_word(mine.index);
+            seat.close(|| is_parents() || liveness.load(Relaxed) & OWNER_DIED != 0);
+        }
+        if is_parents() {
+            mine.forget();
+            return;
         }
         crash_point!("detach.after_close");
         self.participants().leave(mine.index, mine.token);

@@ -105,8 +105,8 @@ impl Seat {
     }
 
     /// Lets the keeper wait on nothing of the region any more, before the participant leaves it: a wake-up that found the keeper
-    /// afterwards would be lost to the others.
-    pub(crate) fn close(&self) {
+    /// afterwards would be lost to the others. Waits for that, unless `is_gone` says that there is no such keeper any more.
+    pub(crate) fn close(&self, is_gone: impl Fn() -> bool) {
         if let Some(kept) = &mut self.keeper.lock()[self.slot] {
             kept.region = Weak::new();
         }
@@ -114,7 +114,7 @@ impl Seat {
         loop {
             // Acquire pairs with the Release in `look`.
             let seen = self.keeper.seen.load(Acquire);
-            if seen.wrapping_sub(told) as i32 >= 0 {
+            if seen.wrapping_sub(told) as i32 >= 0 || is_gone() {
                 return;
             }
             let word = RawWord { address: self.keeper.seen.address(), expected: seen };
@@ -226,7 +226,9 @@ impl Keeper {
         for (region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
-            let watch = participants.watch(*me, roster, |index| proof::is_dead_soon(region, index));
+            let watch = participants.watch(*me, roster, |index, patiently| {
+                if patiently { proof::is_dead_soon(region, index) } else { proof::is_dead(region, index) }
+            });
             words.push(RawWord { address: participants.roster_word().address(), expected: roster });
             if let Some((index, liveness)) = watch.target {
                 words.push(RawWord { address: participants.liveness_word(index).address(), expected: liveness });

@@ -151,18 +151,19 @@ impl Mapped {
         Ok(file::reopen(&*self.file, self.id, self.path.as_deref())?)
     }
 
-    /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more.
-    pub(crate) fn is_unclaimed(&self, index: usize) -> bool {
+    /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more. `None` if that
+    /// cannot be told.
+    pub(crate) fn is_unclaimed(&self, index: usize) -> Option<bool> {
         let is_ours = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id);
-        let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, CLAIMS + index as u64).unwrap_or(false);
+        let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, CLAIMS + index as u64).ok();
         if is_ours(&self.file) {
             // Ours before and after: nobody has exchanged it in between.
-            return is_unlocked(&self.file) && is_ours(&self.file);
+            return is_unlocked(&self.file).filter(|_| is_ours(&self.file));
         }
         // Somebody has closed our descriptor, as daemons do, and may have opened another file in its place. Without a name, or
         // with one that is another file's by now, there is no proof.
-        let Some(path) = &self.path else { return false };
-        file::open(path).is_ok_and(|file| is_ours(&file) && is_unlocked(&file))
+        let file = file::open(self.path.as_ref()?).ok().filter(is_ours)?;
+        is_unlocked(&file)
     }
 
     /// Takes the lock that orders openers and unlinkers, on a file opened for this purpose; `false` if somebody else has it.
@@ -172,8 +173,9 @@ impl Mapped {
 
     /// Gives that lock up.
     pub(crate) fn unlock_name(file: &OwnedFd) {
-        // Whatever it is that failed, closing the file does it, too, unless a forked child has it as well.
-        let _ = file::unlock(file, NAME_LOCK);
+        // It cannot fail for a lock on a single byte that we have.
+        let unlocked = file::unlock(file, NAME_LOCK);
+        debug_assert!(unlocked.is_ok());
     }
 
     /// Where the page of the liveness word of `index` begins in the file, and where the word is in it.

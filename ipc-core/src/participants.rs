@@ -38,8 +38,8 @@
 //!
 //! # Garbage
 //!
-//! Anything may stand here. A token of nobody makes nobody alive; a false DEAD or a false `liveness` costs a look and, without
-//! proof, nothing else; walks are bounded by the private copy of the capacity.
+//! Anything may stand here. A token of nobody makes nobody alive; a false DEAD costs a look; a false `liveness` or `seen` makes the
+//! keepers look every 10 or 250 ms and, without proof, nothing else; walks are bounded by the private copy of the capacity.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
@@ -253,8 +253,9 @@ impl Participants<'_> {
     }
 
     /// What the keeper of participant `me`, which sleeps on nothing, has to watch at the state `roster` of the roster; looks at
-    /// everybody and buries those that `is_dead` confirms.
-    pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize) -> bool) -> Watch {
+    /// everybody and buries those that `is_dead` confirms. It is asked to be patient, the second argument, about the first one
+    /// only that this keeper is to tell of: others are patient about others.
+    pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize, bool) -> bool) -> Watch {
         let mut watch = Watch { target: None, unconfirmed: false, unwatched: false, unsettled: false };
         if self.entries[me].seen.load(Relaxed) != roster {
             self.entries[me].seen.store(roster, Release);
@@ -277,7 +278,7 @@ impl Participants<'_> {
                 watch.unsettled |= self.entries[index].seen.load(Acquire) != roster;
             } else if liveness == UNWATCHED && watch.target.is_some() {
                 // Those between look regularly.
-            } else if is_dead(index) {
+            } else if is_dead(index, watch.target.is_none() && !watch.unconfirmed) {
                 self.bury(index, word);
             } else if liveness == UNWATCHED {
                 watch.unwatched = true;

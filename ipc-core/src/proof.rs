@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use crate::mapped::Mapped;
-use crate::participants::{Card, OWNER_DIED};
+use crate::participants::OWNER_DIED;
 use crate::sys::process;
 
 /// The PID namespace of this process; 0: not to be told. Renewed whenever a token is drawn, so also after a fork.
@@ -29,9 +29,14 @@ pub(crate) fn own_namespace() -> u64 {
 
 /// Whether the participant in entry `index` is proven dead.
 ///
-/// `/proc` is only asked about those whose keeper's death the kernel has told of; this is what regular looks at the living cost.
+/// `/proc` is asked about those whose keeper's death the kernel has told of, and otherwise only where the claim cannot be looked at: this
+/// is what regular looks at the living cost.
 pub(crate) fn is_dead(mapped: &Mapped, index: usize) -> bool {
-    mapped.is_unclaimed(index) || told_dead(mapped, index).is_some_and(|card| is_memoryless(&card))
+    match mapped.is_unclaimed(index) {
+        Some(true) => true,
+        Some(false) => is_told_dead(mapped, index) && is_memoryless(mapped, index),
+        None => is_memoryless(mapped, index),
+    }
 }
 
 /// [`is_dead`], asked again for about half a millisecond if the kernel has told of the death: the time that it takes to end
@@ -43,7 +48,7 @@ pub(crate) fn is_dead_soon(mapped: &Mapped, index: usize) -> bool {
         if is_dead(mapped, index) {
             return true;
         }
-        if told_dead(mapped, index).is_none() {
+        if !is_told_dead(mapped, index) {
             return false;
         }
         std::thread::sleep(STEP);
@@ -51,12 +56,15 @@ pub(crate) fn is_dead_soon(mapped: &Mapped, index: usize) -> bool {
     false
 }
 
-/// The participant in entry `index` if it is alive by the table, but dead by the kernel's news.
-fn told_dead(mapped: &Mapped, index: usize) -> Option<Card> {
-    mapped.participants().card(index).filter(|card| card.liveness & OWNER_DIED != 0)
+/// Whether the participant in entry `index` is alive by the table, but dead by the kernel's news.
+fn is_told_dead(mapped: &Mapped, index: usize) -> bool {
+    mapped.participants().card(index).is_some_and(|card| card.liveness & OWNER_DIED != 0)
 }
 
-fn is_memoryless(card: &Card) -> bool {
+fn is_memoryless(mapped: &Mapped, index: usize) -> bool {
     let here = own_namespace();
-    here != 0 && card.pid_namespace == here && process::has_no_memory(card.pid)
+    mapped
+        .participants()
+        .card(index)
+        .is_some_and(|card| here != 0 && card.pid_namespace == here && process::has_no_memory(card.pid))
 }

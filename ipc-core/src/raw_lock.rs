@@ -222,7 +222,8 @@ impl RawLock {
     /// Leaves at the deadline. A wake-up that may have been meant for this locker is passed on: the next sleeper would be lost
     /// with it.
     fn give_up(&self, woken: Woken, site: &Site) -> Result<Held, NotHeld> {
-        if woken == Woken::Maybe {
+        // In a child that a signal handler has forked during the wait, the wake-up was its parent's.
+        if woken == Woken::Maybe && site.is_own() {
             loop {
                 let word = self.word.load(Relaxed);
                 if Token::from_word(word).is_none() {

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::attachment::Attachment;
 use crate::crash_point;
+use crate::deadline::Deadline;
 use crate::described::{ShmSafe, TypeName};
 use crate::directory::{self, Object, Plan};
 use crate::error::{Error, Result};
@@ -169,7 +170,8 @@ impl RegionOptions {
     ///
     /// # Blocking
     ///
-    /// While another process is just opening or unlinking the same name; at most two seconds.
+    /// While another process is just opening or unlinking the same name, or another thread is just leaving the region; at most
+    /// some seconds.
     ///
     /// # Errors
     ///
@@ -177,7 +179,8 @@ impl RegionOptions {
     /// something else; [`Error::TooManyParticipants`]; [`Error::Busy`]; [`Error::Io`], above all if permissions forbid it.
     pub fn open(&self, name: &str) -> Result<Region> {
         let path = check_name(name)?;
-        for _ in 0..ATTEMPTS {
+        let deadline = Deadline::after(2 * registry::PATIENCE);
+        while !deadline.is_some_and(Deadline::has_passed) {
             let file = file::open(&path).map_err(refusal)?;
             crash_point!("region.open.after_open");
             if !file::status(&file)?.is_file {
@@ -198,7 +201,7 @@ impl RegionOptions {
                 return Ok(Region { attachment });
             }
             // Unlinked since, or just being left by another thread.
-            std::thread::yield_now();
+            std::thread::sleep(registry::PAUSE);
         }
         Err(Error::Busy)
     }
@@ -431,8 +434,8 @@ impl Region {
             .collect()
     }
 
-    /// How often a wait in this region was saved by its safety net (see [`wait`](crate::wait)), in all processes together. Not
-    /// zero only if a process was stopped at a bad moment.
+    /// How often a wait in this region was saved by its safety net (see [`wait`](crate::wait)), in all processes together. More
+    /// than zero if a process was stopped at a bad moment, or if a death fell into the very moment of a look.
     pub fn rescues(&self) -> u32 {
         self.attachment.participants().rescues()
     }

@@ -1,6 +1,6 @@
 //! What this process has open: from an address to its region, and from no token to a token.
 
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::cell::UnsafeCell;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
@@ -16,6 +16,10 @@ use crate::mapped::Mapped;
 use crate::proof;
 use crate::sys::file::{FileId, Lock};
 use crate::sys::process;
+
+/// How long an opener or unlinker waits for others at most, and how long at a time.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(2);
+pub(crate) const PAUSE: Duration = Duration::from_micros(200);
 
 /// The regions and keepers of this process.
 #[derive(Debug)]
@@ -82,12 +86,16 @@ pub(crate) fn attach(
     mapped: impl Fn() -> Result<Mapped, Error>,
 ) -> Result<Arc<Attachment>, Error> {
     ensure_token()?;
+    let deadline = Deadline::after(PATIENCE);
     loop {
         let attached = lock().attach(file, unlink_on_drop, &mapped);
         if let Some(attachment) = attached? {
             return Ok(attachment);
         }
-        std::thread::yield_now();
+        if deadline.is_some_and(Deadline::has_passed) {
+            return Err(Error::Busy);
+        }
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -99,7 +107,6 @@ pub(crate) fn with_name_locked<R>(
     kind: Lock,
     act: impl FnOnce(&mut Registry) -> R,
 ) -> Result<R, Error> {
-    const PATIENCE: Duration = Duration::from_secs(2);
     let deadline = Deadline::after(PATIENCE);
     loop {
         let mut registry = lock();
@@ -113,7 +120,7 @@ pub(crate) fn with_name_locked<R>(
         if deadline.is_some_and(Deadline::has_passed) {
             return Err(Error::Busy);
         }
-        std::thread::sleep(Duration::from_micros(200));
+        std::thread::sleep(PAUSE);
     }
 }
 
@@ -234,12 +241,14 @@ impl Registry {
     }
 }
 
-/// Prepares the process for its forks before it can have a second thread: a fork while the handlers were being registered
-/// would leave its child with a locked registry.
+/// Prepares the process for its forks when the library is loaded, which is before there is a second thread (unless it is loaded
+/// at run time): a fork while the handlers were being registered would leave its child with a locked registry.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static INITIALISE: extern "C" fn() = {
     extern "C" fn initialise() {
+        // An allocator that prepares for forks, too, has to do so before us: then it is locked after us.
+        core::hint::black_box(Box::new(0_u8));
         process::at_fork(before_fork, after_fork);
         // Not later in a thread that a fork might interrupt.
         config::get();
@@ -248,17 +257,21 @@ static INITIALISE: extern "C" fn() = {
 };
 
 /// The guard that is held over a fork, so that the child never finds the registry locked by a thread that it does not have.
-static HELD: AtomicPtr<MutexGuard<'static, Registry>> = AtomicPtr::new(core::ptr::null_mut());
+static HELD: Held = Held(UnsafeCell::new(None));
+
+struct Held(UnsafeCell<Option<MutexGuard<'static, Registry>>>);
+
+// SAFETY: only the thread that has the registry locked for its fork touches what is in it, or that thread's image in the child.
+unsafe impl Sync for Held {}
 
 extern "C" fn before_fork() {
-    let guard = Box::into_raw(Box::new(lock()));
-    HELD.store(guard, Ordering::Relaxed);
+    let guard = lock();
+    // SAFETY: the registry is locked by this thread; see `Held`.
+    unsafe { *HELD.0.get() = Some(guard) };
 }
 
 extern "C" fn after_fork() {
-    let guard = HELD.swap(core::ptr::null_mut(), Ordering::Relaxed);
-    if !guard.is_null() {
-        // SAFETY: made by `before_fork` in this thread, or in the thread that this child's only thread is the image of.
-        drop(unsafe { Box::from_raw(guard) });
-    }
+    // SAFETY: the registry is still locked by this thread; see `Held`.
+    let guard = unsafe { (*HELD.0.get()).take() };
+    drop(guard);
 }

@@ -207,7 +207,7 @@ impl Process {
             let roster = participants.roster();
             let everything = participants.everything_but(self.index);
             crash_point!("keeper.before_watch");
-            let watch = participants.watch(self.index, roster, |index| self.region.is_dead(index));
+            let watch = participants.watch(self.index, roster, |index, _| self.region.is_dead(index));
             let mut words: Vec<(&dyn FutexWord, u32)> =
                 vec![(&self.region.over, 0), (&*self.dismissal, 0), (participants.roster_word(), roster)];
             if let Some((index, liveness)) = watch.target {

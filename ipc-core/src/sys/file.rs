@@ -145,7 +145,7 @@ fn available_memory() -> Option<u64> {
 
 /// Opens what is at `path` to read and write; a link, a device or a pipe there is not followed, or does not block.
 pub(crate) fn open(path: &CStr) -> io::Result<OwnedFd> {
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK;
+    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NOFOLLOW | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     Ok(fcntl::open(path, flags, Mode::empty())?)
 }
 
@@ -153,12 +153,15 @@ pub(crate) fn open(path: &CStr) -> io::Result<OwnedFd> {
 /// share its locks with `file`, as a duplicate would.
 pub(crate) fn reopen(file: impl AsFd, wanted: FileId, path: Option<&CStr>) -> io::Result<OwnedFd> {
     let is_wanted = |file: &OwnedFd| status(file).is_ok_and(|status| status.id == wanted);
-    let through_proc = proc_path(&file)?;
-    let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    match (fcntl::open(through_proc.as_c_str(), flags, Mode::empty()), path) {
-        (Ok(opened), _) if is_wanted(&opened) => return Ok(opened),
-        (Err(error), None) => return Err(error.into()),
-        _ => {}
+    // A stranger's file is not even opened: closing it would drop the locks that its owner has on it.
+    if status(&file).is_ok_and(|status| status.id == wanted) {
+        let through_proc = proc_path(&file)?;
+        let flags = OFlag::O_RDWR | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
+        match (fcntl::open(through_proc.as_c_str(), flags, Mode::empty()), path) {
+            (Ok(opened), _) if is_wanted(&opened) => return Ok(opened),
+            (Err(error), None) => return Err(error.into()),
+            _ => {}
+        }
     }
     path.map(open).transpose()?.filter(is_wanted).ok_or_else(|| io::ErrorKind::NotFound.into())
 }

@@ -56,11 +56,16 @@ pub(crate) fn has_no_memory(pid: u32) -> bool {
     if unsafe { libc::kill(signed, 0) } == -1 {
         return io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
     }
-    // The whole list first. It ends early at a thread that is released while the kernel stands on it, but it contains that one:
-    // so only if all that it contains are still there is it complete.
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-    threads
-        .is_ok_and(|threads| !threads.is_empty() && threads.iter().all(|thread| thread_has_no_memory(&thread.path())))
+    let folder = format!("/proc/{pid}/task");
+    let Ok(threads) = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) else {
+        return false;
+    };
+    // The list ends early at a thread that is released while the kernel stands on it. It is whole if there are as many threads now
+    // (the kernel counts them as folders: two links and one for each), and all that were listed are still there.
+    let counted = fs::metadata(&folder).map_or(0, |folder| folder.nlink());
+    !threads.is_empty()
+        && counted == threads.len() as u64 + 2
+        && threads.iter().all(|thread| thread_has_no_memory(&thread.path()))
 }
 
 /// Whether the thread shown at `folder` is still there and has no address space any more.
