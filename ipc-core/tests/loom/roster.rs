@@ -183,23 +183,23 @@ fn one_who_left_and_came_back_is_not_robbed() {
     });
 }
 
-/// The ring was watcher -> owner; a newcomer comes between, and is the only one to survive the other two.
+/// The ring was watcher -> owner; a newcomer comes between, and is the only one to survive the other two. The watcher has been
+/// woken for the newcomer, or for the owner's death, and dies before it looks.
 #[test]
+#[ignore = "slow: more than half an hour; for changes to who watches whom"]
 fn a_newcomer_outlives_both_sides_of_the_ring() {
-    explore_deaths(2, &["keeper.before_wait", "keeper.after_wait"], |at| {
+    /// The number of the crash point "keeper.after_wait" in the life of a keeper.
+    const AFTER_WAIT: i64 = 3;
+    explore(2, || {
         let region = Attachment::new(3);
         let office = Office::new();
         let watcher = Process::join(&region, 1);
         let newcomer = Process::claim(&region, 2);
         let owner = Process::join(&region, 3);
         abandon(&office, &owner);
-        let place = Arc::new(Mutex::new(None));
-        let watching = thread::spawn({
-            let place = Arc::clone(&place);
-            move || {
-                let died = watcher.live_until(at, || watcher.keep());
-                *place.lock().unwrap() = died;
-            }
+        let watching = thread::spawn(move || {
+            let died = watcher.live_until(AFTER_WAIT, || watcher.keep());
+            assert!(died.is_none_or(|place| place == "keeper.after_wait"));
         });
         newcomer.act();
         newcomer.attach();
@@ -207,7 +207,5 @@ fn a_newcomer_outlives_both_sides_of_the_ring() {
         let dying = owner_dies(&owner);
         assert!(office.visit());
         end(&region, [watching, keeper, dying]);
-        let died = *place.lock().unwrap();
-        died
     });
 }
