@@ -190,7 +190,7 @@ impl RegionOptions {
             // Nobody unlinks it from looking at the links to the attachment.
             let attached = registry::with_name_locked(&file, Lock::Shared, |registry| {
                 let status = file::status(&file)?;
-                if status.links == 0 {
+                if !status.is_linked {
                     return Ok(None);
                 }
                 let mapped = || Mapped::open(file.try_clone()?, Some(path.clone()), self.populate);

@@ -28,7 +28,7 @@ pub(crate) struct FileId {
 pub(crate) struct Status {
     pub(crate) id: FileId,
     pub(crate) size: u64,
-    pub(crate) links: u64,
+    pub(crate) is_linked: bool,
     pub(crate) is_file: bool,
 }
 
@@ -37,7 +37,7 @@ impl From<FileStat> for Status {
         Self {
             id: FileId { device: status.st_dev, inode: status.st_ino },
             size: u64::try_from(status.st_size).unwrap_or(0),
-            links: status.st_nlink,
+            is_linked: status.st_nlink != 0,
             is_file: SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
         }
     }
