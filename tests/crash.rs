@@ -23,8 +23,11 @@ roles!(victim, party, newcomer);
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
 
+/// What happens around the victim, given the name that it may use, itself, and the stage.
+type Scene = fn(&Name, &mut Child, &Stage);
+
 /// What the victim of each scene does, and which crash points it is there for.
-const SCENES: [(&str, fn(&Name, &mut Child, &Stage)); 9] = [
+const SCENES: [(&str, Scene); 9] = [
     ("create", alone),
     ("open", alone),
     ("unlink", alone),
@@ -49,7 +52,7 @@ fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
 }
 
 /// Kills the victim at one crash point after the other, until it passes them all; returns their names.
-fn sweep(scene: &str, run: fn(&Name, &mut Child, &Stage)) -> Vec<String> {
+fn sweep(scene: &str, run: Scene) -> Vec<String> {
     for die_at in 1..TOO_MANY {
         let stage = Stage::create();
         let other = Name::new();
