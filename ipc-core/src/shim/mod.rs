@@ -1,6 +1,6 @@
 //! The one place where the algorithms meet their atomics, their futex and their clock.
 //!
-//! In an ordinary build these are the types of `core` and the system calls of [`crate::sys`]. With `--cfg ipc_loom` they are
+//! In an ordinary build these are the types of `core` and the system calls of `sys`. With `--cfg ipc_loom` they are
 //! loom's, and a model of the futex and of death takes the place of the kernel, so that the models run the code that ships.
 
 pub mod crash;

@@ -109,8 +109,7 @@ fn the_watcher_of_a_dead_owner_may_die_too() {
         survivor.act();
         assert!(office.visit());
         end(&region, [keeper, watching, dying]);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
 
@@ -134,8 +133,7 @@ fn a_burial_that_was_interrupted_is_completed() {
         survivor.act();
         assert!(office.visit());
         end(&region, [keeper, digging]);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
 

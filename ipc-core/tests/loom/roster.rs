@@ -153,8 +153,7 @@ fn what_a_leaver_has_forgotten_goes_to_others() {
         assert!(office.visit());
         leaving.join().unwrap();
         end(&region, [keeper]);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
 
