@@ -32,24 +32,37 @@ fn children_of(pid: u32) -> Vec<u32> {
     list.split_whitespace().map(|pid| pid.parse().expect("a pid")).collect()
 }
 
-fn start_with_two_workers() -> (Child, Vec<u32>) {
+/// A running report; killed and reaped when dropped.
+struct Report(Child);
+
+impl Drop for Report {
+    fn drop(&mut self) {
+        // One that has ended is neither killed nor waited for again.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Two workers for each of the two locks.
+fn start_with_all_workers() -> (Report, Vec<u32>) {
     let mut command = bench(&["--only", "contention"]);
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the report starts");
+    let process = Report(process);
     let mut workers = Vec::new();
-    wait_for("the start of two workers", || {
-        workers = children_of(process.id());
-        workers.len() == 2
+    wait_for("the start of four workers", || {
+        workers = children_of(process.0.id());
+        workers.len() == 4
     });
     (process, workers)
 }
 
 fn assert_gone_after(signal: libc::c_int) {
-    let (mut process, workers) = start_with_two_workers();
-    let pid = process.id() as libc::pid_t;
+    let (mut process, workers) = start_with_all_workers();
+    let pid = process.0.id() as libc::pid_t;
     // SAFETY: `kill` touches no memory; the process was not reaped, so the pid is its own.
     let result = unsafe { libc::kill(pid, signal) };
     assert_eq!(result, 0);
-    process.wait().expect("the report ends");
+    process.0.wait().expect("the report ends");
     let gone = |pid: &u32| !Path::new(&format!("/proc/{pid}")).exists() || is_zombie(*pid);
     wait_for("the end of all workers", || workers.iter().all(gone));
 }
