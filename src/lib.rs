@@ -34,6 +34,7 @@
 //! | [`Region`], [`RegionOptions`] | shared memory, named or anonymous, with a directory of objects |
 //! | [`Shm`] | a handle to an object, which keeps the mapping alive |
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
+//! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own |
 //!

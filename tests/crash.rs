@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
 use shmkit::shim::crash::{arm, disarm};
-use shmkit::{Error, LockError, Mutex, Region, RegionOptions};
+use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
 roles!(victim, party, newcomer);
 
@@ -27,7 +27,7 @@ const TOO_MANY: usize = 200;
 type Scene = fn(&Name, &mut Child, &Stage);
 
 /// What the victim of each scene does, and which crash points it is there for.
-const SCENES: [(&str, Scene); 9] = [
+const SCENES: [(&str, Scene); 11] = [
     ("create", alone),
     ("open", alone),
     ("unlink", alone),
@@ -37,6 +37,8 @@ const SCENES: [(&str, Scene); 9] = [
     ("contend", among_sleepers),
     ("watch", beside_dying_owner),
     ("fork", alone),
+    ("write", before_readers),
+    ("update", before_readers),
 ];
 
 #[test]
@@ -135,6 +137,24 @@ fn beside_dying_owner(_other: &Name, victim: &mut Child, stage: &Stage) {
     victim.try_tell("end");
 }
 
+/// The victim writes to a snapshot cell. Whatever it dies at, others read one of the two values, and write.
+fn before_readers(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let cell = stage.region.insert("cell", Snapshot::new(OLD)).expect("room");
+    victim.tell("go");
+    until("the victim's end", || {
+        let value = cell.read();
+        assert!(value == OLD || value == NEW, "torn: {value:?}");
+        has_died(victim)
+    });
+    assert_eq!(cell.read(), if cell.version() == 0 { OLD } else { NEW });
+    cell.update(|value| *value = [value[0] + 2; 4]).expect("a turn");
+    assert!(cell.read() == [OLD[0] + 2; 4] || cell.read() == [NEW[0] + 2; 4]);
+}
+
+/// What is in the cell before and after the victim has written.
+const OLD: [u64; 4] = [1; 4];
+const NEW: [u64; 4] = [2; 4];
+
 // The roles.
 
 /// Does one operation, armed.
@@ -174,6 +194,14 @@ fn victim(parent: &mut Parent) {
             arm(die_at);
             let guard = stage.mutex.lock().or_else(LockError::into_guard).expect("the mutex");
             drop(guard);
+        }
+        "write" | "update" => {
+            let region = Region::open(&stage_name).expect("the stage");
+            parent.expect("go");
+            let cell = region.get::<Snapshot<[u64; 4]>>("cell").expect("the cell");
+            arm(die_at);
+            let written = if scene == "write" { cell.write(NEW) } else { cell.update(|value| *value = NEW) };
+            written.expect("a turn");
         }
         "watch" => {
             let _stage = Stage::open(&stage_name);

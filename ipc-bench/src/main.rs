@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, contention, kill, memory, open, uncontended};
+use shmkit_bench::cases::{self, contention, kill, memory, open, snapshot, uncontended};
 use shmkit_bench::report::Report;
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
 
@@ -18,9 +18,10 @@ Usage: shmkit-bench [OPTIONS]
 Options:
   --only PATTERN       only cases whose name contains PATTERN:
                        uncontended, contention, kill-1MiB, kill-2GiB,
-                       open, memory
+                       open, memory, snapshot/read
   --quick              few and short rounds, to see that all works; not for figures
-  --rounds N           rounds of uncontended, contention and open (at least 15; default 31)
+  --rounds N           rounds of uncontended, contention, open and
+                       snapshot/read (at least 15; default 31)
   --work NS            work outside the section when contending (default 200)
   --kills N            kills per lock with victims of 1 MiB (default 1000)
   --large-kills N      kills per lock with victims of 2 GiB (default 1000)
@@ -120,6 +121,13 @@ impl Options {
         Ok(())
     }
 
+    fn snapshot_read(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
+        let settings = snapshot::Settings { plan: self.plan(case, self.rounds), sample };
+        report.add_snapshot_read(&snapshot::run(&settings)?);
+        Ok(())
+    }
+
     fn memory(&self, _: &str, report: &mut Report) -> io::Result<()> {
         report.add_memory(&memory::run()?);
         Ok(())
@@ -139,6 +147,7 @@ const CASES: &[(&str, Case)] = &[
     ("kill-2GiB", Options::kill_large),
     ("open", Options::open),
     ("memory", Options::memory),
+    ("snapshot/read", Options::snapshot_read),
 ];
 
 fn main() -> ExitCode {

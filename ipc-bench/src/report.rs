@@ -6,6 +6,7 @@ use crate::cases::contention::{Contention, Round};
 use crate::cases::kill::{Kill, Takeover};
 use crate::cases::memory::Memory;
 use crate::cases::open::{self, Open};
+use crate::cases::snapshot::{self, SnapshotRead};
 use crate::cases::uncontended::Uncontended;
 use crate::floor::Floor;
 use crate::lock::LockUnderTest;
@@ -206,6 +207,16 @@ impl Report {
         self.state("memory, keeper's stack", kibibytes(result.stack), "KiB", Target::AtMost(64.0));
         self.state("memory, of that resident", kibibytes(result.stack_resident), "KiB", None);
         self.state("memory, guard of that stack", kibibytes(result.guard), "KiB", None);
+    }
+
+    /// Adds the figures of reading a snapshot cell.
+    pub fn add_snapshot_read(&mut self, result: &SnapshotRead) {
+        self.conditions.push(result.conditions.clone());
+        let case = "snapshot/read, 64 bytes, nobody writes";
+        self.compare_rounds(case, &result.rounds, |ns| *ns, "ns", snapshot::COPY, Target::AtMost(2.0));
+        for series in &result.rounds {
+            self.medians.push(format!("{case}: {} {:.2} ns", series.name, middle(&series.rounds)));
+        }
     }
 
     /// Adds a row whose ratio is the median of the ratios within each round.

@@ -4,7 +4,8 @@
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
 //! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
-//! * [`raw_lock`]: the lock that all others are built on.
+//! * [`raw_lock`]: the lock that all others are built on;
+//! * [`Snapshot`]: values of any size that are never torn.
 //!
 //! Use it through the facade `shmkit`, unless you build primitives of your own.
 //!
@@ -28,6 +29,7 @@ mod participants;
 pub mod raw_lock;
 #[doc(hidden)]
 pub mod shim;
+mod snapshot;
 pub mod wait;
 
 #[cfg(not(ipc_loom))]
@@ -59,3 +61,4 @@ pub use error::{Error, Result};
 pub use region::{ObjectInfo, ParticipantInfo, Region, RegionOptions};
 #[cfg(not(ipc_loom))]
 pub use shm::Shm;
+pub use snapshot::Snapshot;

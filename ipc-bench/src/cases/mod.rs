@@ -4,6 +4,7 @@ pub mod contention;
 pub mod kill;
 pub mod memory;
 pub mod open;
+pub mod snapshot;
 pub mod uncontended;
 
 use std::io;

@@ -9,9 +9,9 @@ pub mod futex;
 pub mod model;
 
 #[cfg(not(ipc_loom))]
-pub use core::sync::atomic::{AtomicU32, AtomicU64};
+pub use core::sync::atomic::{AtomicU32, AtomicU64, fence};
 #[cfg(ipc_loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64};
+pub use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
 
 /// One step of a spin loop.
 #[inline]

@@ -11,4 +11,5 @@
 mod deaths;
 mod lock;
 mod roster;
+mod snapshot;
 mod support;
