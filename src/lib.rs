@@ -36,7 +36,7 @@
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
-//! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own |
+//! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
 //! # What is guaranteed
 //!

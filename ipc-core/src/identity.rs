@@ -8,7 +8,8 @@
 //! ```
 //!
 //! The identity is drawn once per process and never 0. A token is no PID: it means the same in every PID namespace and is not
-//! reused. The flag bit is always 0 in a token; words that hold tokens use it for themselves.
+//! reused. The flag bit is always 0 in a token; words that hold tokens use it for themselves. Numbers below 2^28 are no tokens: such
+//! words can have other states there.
 //!
 //! The **generation** makes "this token is not in the table of its region" a proof of death for ever. A process that leaves a
 //! region and attaches again would otherwise bring its old token back to life: a peer that found the token missing, and is

@@ -11,11 +11,85 @@
 //! a killed owner, a killed waiter that had just been woken, a process killed between the change of a word and the wake-up that
 //! belongs to it. The order of 2 and 3 matters: a death in between makes the wait return at once.
 //!
+//! [`Site::wait_for`] is this loop.
+//!
+//! # Primitives of your own
+//!
+//! This module, [`identity`](crate::identity), [`raw_lock`](crate::raw_lock) and [`Deadline`] are what the primitives of this library
+//! are built on, and all that they are built on. They are there for yours, too, and are covered by semantic versioning like
+//! everything else that is public and documented: within a major version nothing of it is taken away or changes its meaning. A
+//! primitive is a `repr(C)` struct of atomics with `#[derive(ShmSafe)]`. Rules that keep it alive:
+//!
+//! * Whoever holds something writes its [token](Site::token) into a word, by the same exchange that takes the thing. Values below
+//!   2^28 are never tokens: use them for the other states.
+//! * Somebody else's token is taken out only if [`is_alive`](Site::is_alive) said no, by an exchange that expects exactly that word.
+//! * Every order of instructions may be the last: between two stores that belong together there must be a state that others
+//!   understand. What is derived (a count of words in some state) cannot be left wrong; what is kept beside (a counter) can.
+//! * First change the word that others wait on, then [wake](wake_all). A kill in between is made good: the death wakes all.
+//! * An owning handle does nothing when it is dropped in a forked child: [`Site::is_own`].
+//!
+//! The example `latch` of the facade is a whole one in less than 100 lines. The smallest is a gate that is held shut by one process, and
+//! opens when that opens it or dies:
+//!
+//! ```
+//! use core::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+//! use shmkit_core::identity::{FLAG, Token};
+//! use shmkit_core::wait::{Site, wake_all};
+//! use shmkit_core::{Deadline, Error, Region};
+//! use std::time::Duration;
+//!
+//! const OPEN: u64 = 0;
+//!
+//! /// Shuts `gate`, which nobody else does meanwhile.
+//! fn shut(gate: &AtomicU64) -> Result<(), Error> {
+//!     // With the flag, the half that others wait on is never that of an open gate.
+//!     gate.store(Site::of(gate)?.token().word() | FLAG, Release);
+//!     Ok(())
+//! }
+//!
+//! fn open(gate: &AtomicU64) {
+//!     gate.store(OPEN, Release);
+//!     wake_all(gate);
+//! }
+//!
+//! /// Waits until `gate` is open, or shut by a dead; `false` if it still is shut after `patience`.
+//! fn pass(gate: &AtomicU64, patience: Duration) -> Result<bool, Error> {
+//!     let site = Site::of(gate)?;
+//!     let is_open = || {
+//!         let shut_by = Token::from_word(gate.load(Acquire));
+//!         shut_by.is_none_or(|token| !site.is_alive(token)).then_some(())
+//!     };
+//!     Ok(site.wait_for(gate, Deadline::after(patience), is_open).is_some())
+//! }
+//!
+//! let region = Region::anonymous(4096)?;
+//! let gate = region.insert("gate", AtomicU64::new(OPEN))?;
+//! shut(&gate)?;
+//! assert!(!pass(&gate, Duration::from_millis(1))?);
+//! std::thread::scope(|scope| {
+//!     scope.spawn(|| open(&gate));
+//!     pass(&gate, Duration::from_secs(10))
+//! })?;
+//! # Ok::<(), shmkit_core::Error>(())
+//! ```
+//!
+//! A wait on an [`AtomicU64`](core::sync::atomic::AtomicU64) compares its low half only. Those of two tokens can be the same, and that of
+//! a token without its flag can be 0. So mark a word that holds a token before you wait on it, as the gate does, or let those who
+//! change it raise a counter that others wait on, as the latch does.
+//!
+//! # Outside any region
+//!
+//! A primitive on the stack, in a `Box` or in a `static` works between the threads of its process: locks exclude, waits wait, wake-ups
+//! wake. There is no liveness: nobody else can be there who could die, so everybody who is asked about is alive, also in memory that
+//! was shared by other means than a [`Region`](crate::Region). Something that is held for ever there, such as a forgotten guard, is
+//! never taken over. In a forked child, whatever the parent held in such memory is held by somebody who is not there.
+//!
 //! # Safety net
 //!
 //! News of a death travels through another participant's keeper, and that process may be stopped (SIGSTOP). Therefore no wait
 //! sleeps for longer than a second without looking for deaths by itself. Such rescues are counted.
 
+use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
 use std::sync::Arc;
 
@@ -26,10 +100,10 @@ use crate::error::Error;
 use crate::identity::{self, Token};
 #[cfg(not(ipc_loom))]
 use crate::registry::{ensure_token, find};
-use crate::shim::futex;
 pub use crate::shim::futex::{FutexWord, Woken};
 #[cfg(ipc_loom)]
 use crate::shim::model::{Attachment, ensure_token, find};
+use crate::shim::{fence, futex};
 
 /// How long a wait sleeps at most before it looks for deaths by itself.
 const NET: Duration = Duration::from_secs(1);
@@ -43,7 +117,8 @@ pub struct Epoch(u32);
 
 /// Where a primitive lives: in a region, with other processes, or in memory of this process alone.
 ///
-/// Outside any region everybody who is asked about is alive, and nobody else can wake a sleeper.
+/// Outside any region everybody who is asked about is alive, and nobody else can wake a sleeper; see the
+/// [module](self#outside-any-region).
 #[derive(Debug)]
 pub struct Site {
     token: Token,
@@ -119,6 +194,39 @@ impl Site {
             participants.count_rescue();
         }
         Woken::Maybe
+    }
+
+    /// Waits on `word` until `condition` gives something; `None` if it does not until `deadline`.
+    ///
+    /// The condition is asked again after every wake-up on `word`, every change of it and every death. What it looks at may
+    /// change only before `word` does, or by a death.
+    ///
+    /// # Blocking
+    ///
+    /// Until then; not at all if the condition gives something at once, also if the deadline has passed.
+    ///
+    /// # Crash safety
+    ///
+    /// The process may be killed at any point: it leaves nothing behind. A wake-up that dies with it is made good by its death.
+    pub fn wait_for<R>(
+        &self,
+        word: &dyn FutexWord,
+        deadline: Option<Deadline>,
+        mut condition: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        loop {
+            // Both before the condition, which may change in between: then the wait returns at once.
+            let epoch = self.epoch();
+            let expected = word.value();
+            // Acquire pairs with the Release of whoever has changed the word: the condition sees what came before that.
+            fence(Acquire);
+            if let Some(result) = condition() {
+                return Some(result);
+            }
+            if self.wait(word, expected, epoch, deadline) == Woken::TimedOut {
+                return condition();
+            }
+        }
     }
 
     /// After which time to look for deaths, and whether that is the safety net.

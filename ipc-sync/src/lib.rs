@@ -3,7 +3,9 @@
 //! * [`Mutex`]: mutual exclusion that outlives its owner.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
-//! any number of processes. Outside of any region they work between the threads of one process.
+//! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
+//! process, like those of `std::sync`: panics poison, but there is no death that could be told, and a guard that is forgotten there is
+//! held for good.
 
 mod error;
 mod mutex;

@@ -139,3 +139,34 @@ fn debug_shows_the_value_of_a_guard_and_not_that_of_a_mutex() {
     assert_eq!(format!("{:?}", mutex.lock().expect("a free mutex")), "4711");
     assert!(!format!("{mutex:?}").contains("4711"));
 }
+
+#[test]
+fn outside_of_any_region_a_forgotten_guard_keeps_the_mutex_locked_for_good() {
+    let mutex = Box::new(Mutex::new(1u64));
+    std::mem::forget(mutex.lock().expect("a free mutex"));
+
+    assert!(matches!(mutex.try_lock(), Err(LockError::WouldBlock)));
+    assert!(matches!(mutex.lock_timeout(Duration::from_millis(20)), Err(LockError::TimedOut)));
+}
+
+#[test]
+fn outside_of_any_region_waiters_are_woken_and_panics_poison() {
+    static MUTEX: Mutex<[u64; 2]> = Mutex::new([0; 2]);
+    let guard = MUTEX.lock().expect("a free mutex");
+
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| MUTEX.lock().map(|mut numbers| numbers[1] = numbers[0] + 1).is_ok());
+        let mut guard = guard;
+        guard[0] = 41;
+        drop(guard);
+        assert!(waiter.join().expect("no panic"));
+        let panicking = scope.spawn(|| {
+            let _guard = MUTEX.lock();
+            std::panic::resume_unwind(Box::new(()));
+        });
+        assert!(panicking.join().is_err());
+    });
+
+    let poisoned = MUTEX.lock().expect_err("poison").into_guard().expect("the guard inside");
+    assert_eq!(*poisoned, [41, 42]);
+}

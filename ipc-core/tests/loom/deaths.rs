@@ -1,9 +1,14 @@
 //! The lock among those who die.
 
+use core::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex};
 
 use loom::thread::{self, JoinHandle};
+use shmkit_core::crash_point;
+use shmkit_core::identity::{FLAG, Token};
+use shmkit_core::shim::AtomicU64;
 use shmkit_core::shim::model::{Attachment, Process};
+use shmkit_core::wait::{Site, wake_all};
 
 use crate::support::{Office, abandon, end, explore, explore_deaths, held_at, keeper, owner_dies};
 
@@ -160,5 +165,37 @@ fn two_who_take_over_exclude_each_other() {
         waiter.join().unwrap();
         end(&region, [keeper, dying]);
         assert!(mine != *after_death.lock().unwrap(), "exactly one has taken over");
+    });
+}
+
+/// A gate that is shut by the victim, as somebody's own primitive: it opens, or its owner dies before, in between or after.
+#[test]
+fn who_waits_for_a_condition_learns_of_a_change_and_of_a_death() {
+    explore_deaths(2, &["gate.open.before_store", "gate.open.before_wake", "gate.open.after_wake"], |at| {
+        let region = Attachment::new(2);
+        let [survivor, victim] = [1, 2].map(|number| Process::join(&region, number));
+        let gate = Arc::new(AtomicU64::new(victim.token().word() | FLAG));
+        let keeper = keeper(&survivor);
+        let (thread, place) = spawn_mortal(&victim, at, {
+            let gate = Arc::clone(&gate);
+            move || {
+                crash_point!("gate.open.before_store");
+                gate.store(0, Release);
+                crash_point!("gate.open.before_wake");
+                wake_all(&*gate);
+                crash_point!("gate.open.after_wake");
+            }
+        });
+        survivor.act();
+        let site = Site::of(&*gate).unwrap();
+        let found = site.wait_for(&*gate, None, || {
+            let word = gate.load(Acquire);
+            Token::from_word(word).is_none_or(|owner| !site.is_alive(owner)).then_some(word)
+        });
+        thread.join().unwrap();
+        end(&region, [keeper]);
+        let died = *place.lock().unwrap();
+        assert!(found == Some(0) || died.is_some(), "{found:?}");
+        died
     });
 }
