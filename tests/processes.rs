@@ -11,7 +11,7 @@ use shmkit::{Error, LockError, Region, RegionOptions};
 
 use common::{
     Child, Name, Net, Parent, Party, Stage, become_nobody, fork, forking_party, is_root, limit, mappings, now_ns, obey,
-    party, prompt, roles, sleep_for_ever, unshare_pids, until, until_in_futex,
+    party, prompt, roles, sleep_for_ever, threads, unshare_pids, until, until_in_futex,
 };
 
 roles!(
@@ -25,6 +25,7 @@ roles!(
     late_forker,
     crowd,
     without_threads,
+    keeperless,
     nobody,
     creator,
     inner_party,
@@ -418,6 +419,56 @@ fn a_process_whose_keeper_cannot_be_started_takes_part_all_the_same() {
     let start = rich.kill();
 
     got_soon(&mut poor, start);
+}
+
+// Joins, but wants no thread for that.
+fn keeperless(parent: &mut Parent) {
+    let before = threads();
+    let _region = RegionOptions::new().keeper(false).open(parent.argument(0)).expect("the region");
+    assert_eq!(threads(), before);
+    party(parent);
+}
+
+#[test]
+fn a_process_that_wants_no_keeper_has_no_thread_and_takes_part_all_the_same() {
+    let stage = Stage::create();
+    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
+    let mut rich = Party::join(&stage);
+    let has_keeper = |pid| stage.region.participants().iter().any(|other| other.pid == pid && other.has_keeper);
+    assert!(!has_keeper(poor.pid()));
+
+    // Its death is found, and so is that of another one by it.
+    assert_eq!(poor.ask("lock"), "ok");
+    rich.tell("lock");
+    rich.until_asleep();
+    let start = poor.kill();
+    let reply = rich.reply();
+    assert_eq!(reply.text, "poisoned OwnerDied");
+    assert!(reply.since(start) < prompt(), "{reply:?}");
+    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
+    poor.tell("pass");
+    let start = rich.kill();
+
+    got_soon(&mut poor, start);
+}
+
+#[test]
+fn processes_of_which_none_has_a_keeper_find_each_others_deaths() {
+    let name = Name::new();
+    let region = RegionOptions::new().keeper(false).create(&name, 1 << 16).expect("a region");
+    let stage = Stage::create_in(region, name);
+    let mut owner = Party::join_as("keeperless", Net::Off, &stage);
+    let mut waiter = Party::join_as("keeperless", Net::Off, &stage);
+    assert!(stage.region.participants().iter().all(|participant| !participant.has_keeper));
+    assert_eq!(owner.ask("lock"), "ok");
+    waiter.tell("lock");
+    waiter.until_asleep();
+
+    let start = owner.kill();
+
+    let reply = waiter.reply();
+    assert_eq!(reply.text, "poisoned OwnerDied");
+    assert!(reply.since(start) < prompt(), "{reply:?}");
 }
 
 // A full table.

@@ -28,6 +28,15 @@ pub(crate) struct Participation {
     seat: Option<Seat>,
 }
 
+/// How a process takes part in a region.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Terms {
+    /// The name goes with the last handle.
+    pub(crate) unlink_on_drop: bool,
+    /// A thread may be started that hears and tells of deaths.
+    pub(crate) keeper: bool,
+}
+
 /// A mapped region of which this process is a participant. There is one per region and process, however often it is opened.
 #[derive(Debug)]
 pub(crate) struct Attachment {
@@ -37,19 +46,22 @@ pub(crate) struct Attachment {
     /// The entry of this process and whether it has a keeper, for those who wait; `usize::MAX`: none.
     index: AtomicUsize,
     has_keeper: AtomicBool,
+    /// Whether there may be one.
+    wants_keeper: bool,
     /// The creator's token if the name is to go with the last handle.
     unlink: Option<Token>,
 }
 
 impl Attachment {
     /// The region, not attached to yet; `token` is that of this process.
-    pub(crate) fn new(region: Mapped, token: Token, unlink_on_drop: bool) -> Self {
+    pub(crate) fn new(region: Mapped, token: Token, terms: Terms) -> Self {
         Self {
             region: Arc::new(region),
             participation: Mutex::new(None),
             index: AtomicUsize::new(usize::MAX),
             has_keeper: AtomicBool::new(false),
-            unlink: unlink_on_drop.then_some(token),
+            wants_keeper: terms.keeper,
+            unlink: terms.unlink_on_drop.then_some(token),
         }
     }
 
@@ -62,6 +74,7 @@ impl Attachment {
             region,
             index: AtomicUsize::new(mine.index),
             has_keeper: AtomicBool::new(mine.seat.is_some()),
+            wants_keeper: mine.seat.is_some(),
             participation: Mutex::new(Some(mine)),
             unlink: None,
         }
@@ -108,7 +121,7 @@ impl Attachment {
             .ok_or(Error::TooManyParticipants { capacity: self.region.layout().participants as u32 })?;
         let index = claim.index;
         crash_point!("attach.after_claim");
-        let seat = if config::get().keeper {
+        let seat = if config::get().keeper && self.wants_keeper {
             // Without a keeper the process still takes part: others look for its death, and it for theirs.
             Seat::take(registry.keepers(), &self.region, &claim).ok()
         } else {

@@ -15,6 +15,11 @@
 //! all signals, has a stack of 48 KiB, and sleeps unless a participant comes, goes or dies. Its own death is what tells
 //! the others, within microseconds, that this process has been killed. If it cannot be started, the process and its peers look
 //! for each other's deaths every 10 ms instead.
+//!
+//! A process that must not have a thread that it did not start opens its regions with
+//! [`RegionOptions::keeper(false)`](RegionOptions::keeper). It takes part like any other, at a price: whoever waits in it wakes up every
+//! 10 ms and looks, and as long as it is there, another process that takes part looks for its death so often. What a death
+//! means, and what is proven before anything is taken over, stays the same.
 
 #![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
 

@@ -6,7 +6,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
-use crate::attachment::Attachment;
+use crate::attachment::{Attachment, Terms};
 use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::described::{ShmSafe, TypeName};
@@ -79,6 +79,7 @@ pub struct RegionOptions {
     participants: u32,
     populate: bool,
     unlink_on_drop: bool,
+    keeper: bool,
 }
 
 /// What the directory says about an object.
@@ -112,9 +113,9 @@ impl Default for RegionOptions {
 }
 
 impl RegionOptions {
-    /// The defaults: mode `0o600`, 128 participants, pages filled when touched, names that stay.
+    /// The defaults: mode `0o600`, 128 participants, pages filled when touched, names that stay, a keeper.
     pub fn new() -> Self {
-        Self { mode: 0o600, participants: DEFAULT_PARTICIPANTS, populate: false, unlink_on_drop: false }
+        Self { mode: 0o600, participants: DEFAULT_PARTICIPANTS, populate: false, unlink_on_drop: false, keeper: true }
     }
 
     /// The permissions of a created file, exactly: the umask does not apply.
@@ -141,6 +142,15 @@ impl RegionOptions {
         self
     }
 
+    /// Whether this process has its [keeper](crate#the-background-thread), a thread, for this region. Without one, its waits look for
+    /// deaths every 10 ms, and one of the others has to look for its death so often; nothing else is different.
+    ///
+    /// It is the first opening of a region by a process that counts, until the last handle is dropped; forked children inherit it.
+    pub fn keeper(&mut self, keeper: bool) -> &mut Self {
+        self.keeper = keeper;
+        self
+    }
+
     /// Creates the region `name` with room for at least `size` bytes of objects.
     ///
     /// # Errors
@@ -155,7 +165,7 @@ impl RegionOptions {
         allocate(&file, &layout)?;
         let id = file::status(&file)?.id;
         let mapped = || Mapped::create(file.try_clone()?, Some(path.clone()), layout, self.populate);
-        let attachment = registry::attach(id, self.unlink_on_drop, mapped)?;
+        let attachment = registry::attach(id, self.terms(self.unlink_on_drop), mapped)?;
         crash_point!("region.create.before_link");
         match file::link(attachment.region().file(), &path) {
             Ok(()) => {}
@@ -166,7 +176,7 @@ impl RegionOptions {
         Ok(Region { attachment })
     }
 
-    /// Opens the region `name`. Of these options, only [`populate`](Self::populate) matters.
+    /// Opens the region `name`. Of these options, only [`populate`](Self::populate) and [`keeper`](Self::keeper) matter.
     ///
     /// # Blocking
     ///
@@ -194,7 +204,7 @@ impl RegionOptions {
                     return Ok(None);
                 }
                 let mapped = || Mapped::open(file.try_clone()?, Some(path.clone()), self.populate);
-                registry.attach(status.id, false, mapped)
+                registry.attach(status.id, self.terms(false), mapped)
             })?;
             if let Some(attachment) = attached? {
                 crash_point!("region.open.after_attach");
@@ -237,7 +247,7 @@ impl RegionOptions {
         file::seal(&file)?;
         let id = file::status(&file)?.id;
         let mapped = || Mapped::create(file.try_clone()?, None, layout, self.populate);
-        Ok(Region { attachment: registry::attach(id, false, mapped)? })
+        Ok(Region { attachment: registry::attach(id, self.terms(false), mapped)? })
     }
 
     /// Opens the anonymous region behind `file`, which was inherited or received.
@@ -257,7 +267,11 @@ impl RegionOptions {
             return Err(Error::NotARegion { what: "it has huge pages" });
         }
         let mapped = || Mapped::open(file.try_clone()?, None, self.populate);
-        Ok(Region { attachment: registry::attach(status.id, false, mapped)? })
+        Ok(Region { attachment: registry::attach(status.id, self.terms(false), mapped)? })
+    }
+
+    fn terms(&self, unlink_on_drop: bool) -> Terms {
+        Terms { unlink_on_drop, keeper: self.keeper }
     }
 
     fn layout(&self, size: usize) -> Result<Layout> {

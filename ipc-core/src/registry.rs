@@ -6,7 +6,7 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use crate::attachment::{Attachment, Participation};
+use crate::attachment::{Attachment, Participation, Terms};
 use crate::config;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -82,13 +82,13 @@ pub(crate) fn ensure_token() -> Result<Token, Error> {
 /// Attaches to the region that `mapped` makes of a file, or returns the attachment that this process has to that file already.
 pub(crate) fn attach(
     file: FileId,
-    unlink_on_drop: bool,
+    terms: Terms,
     mapped: impl Fn() -> Result<Mapped, Error>,
 ) -> Result<Arc<Attachment>, Error> {
     ensure_token()?;
     let deadline = Deadline::after(PATIENCE);
     loop {
-        let attached = lock().attach(file, unlink_on_drop, &mapped);
+        let attached = lock().attach(file, terms, &mapped);
         if let Some(attachment) = attached? {
             return Ok(attachment);
         }
@@ -160,7 +160,7 @@ impl Registry {
     pub(crate) fn attach(
         &mut self,
         file: FileId,
-        unlink_on_drop: bool,
+        terms: Terms,
         mapped: impl FnOnce() -> Result<Mapped, Error>,
     ) -> Result<Option<Arc<Attachment>>, Failed> {
         if let Some(entry) = self.attachments.iter().find(|entry| entry.file == file) {
@@ -173,7 +173,7 @@ impl Registry {
             return Ok(Some(attachment));
         }
         let token = self.draw()?;
-        let attachment = Arc::new(Attachment::new(mapped()?, token, unlink_on_drop));
+        let attachment = Arc::new(Attachment::new(mapped()?, token, terms));
         if let Err(error) = attachment.join(self, token) {
             return Err(Failed { error, _attachment: Some(attachment) });
         }
