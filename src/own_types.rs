@@ -1,10 +1,10 @@
 //! Types of your own in a shared region.
 //!
 //! A struct that several processes reach at once derives [`ShmSafe`](crate::ShmSafe). Its fields are
-//! atomics, primitives of this library, arrays of those, and other such structs:
+//! atomics, primitives of this library, [`Array`](crate::Array)s of plain values, arrays of all these, and other such structs:
 //!
 //! ```
-//! use shmkit::{Mutex, ShmSafe};
+//! use shmkit::{Array, Mutex, ShmSafe};
 //! use std::sync::atomic::AtomicU64;
 //!
 //! #[repr(C)]
@@ -20,6 +20,7 @@
 //!     total: Counters,
 //!     per_worker: [Counters; 16],
 //!     budget: Mutex<u64>,
+//!     latencies: Array<f32, 64>,
 //! }
 //! ```
 //!

@@ -57,7 +57,7 @@ struct Record {
     size: AtomicU64,
     /// How many elements: 1, or the length of an array.
     count: AtomicU64,
-    /// Of the type, or of the element.
+    /// Of the type.
     fingerprint: AtomicU64,
     /// Lengths in bytes: of the name in the low half, of the type's name in the high half.
     lens: AtomicU64,

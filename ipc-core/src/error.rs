@@ -78,6 +78,15 @@ pub enum Error {
         /// The type that was asked for.
         asked: String,
     },
+    /// The region holds an array of this name and type, but of another length.
+    WrongLength {
+        /// Its name.
+        name: String,
+        /// How many elements it has.
+        found: u64,
+        /// How many were asked for.
+        asked: u64,
+    },
     /// A value in shared memory cannot have been written by this library.
     Corrupted {
         /// Which value.
@@ -122,6 +131,9 @@ impl fmt::Display for Error {
             Self::ObjectExists { name } => write!(f, "the region holds an object {name:?} already: get it instead"),
             Self::WrongType { name, found, asked } => {
                 write!(f, "the region holds the object {name:?} of type {found}, asked for {asked}")
+            }
+            Self::WrongLength { name, found, asked } => {
+                write!(f, "the region holds the array {name:?} of length {found}, asked for length {asked}")
             }
             Self::Corrupted { what, found } => write!(f, "corrupted {what}: found {found:#x}"),
             Self::Io(error) => write!(f, "the operating system failed: {error}"),

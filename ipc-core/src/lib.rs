@@ -1,6 +1,7 @@
 //! The base of shmkit: shared-memory regions whose users may be killed at any instruction.
 //!
 //! * [`Region`]: memory that several processes have in common, with a directory of named, typed objects ([`Shm`]);
+//! * [`SharedArray`], [`Array`]: plain values that many processes read and write at once ([`Cells`]);
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
 //! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
@@ -38,10 +39,15 @@ mod snapshot;
 pub mod wait;
 
 #[cfg(not(ipc_loom))]
+mod array;
+#[cfg(not(ipc_loom))]
 mod attachment;
+mod cells;
+mod copy;
 mod described;
 #[cfg(not(ipc_loom))]
 mod directory;
+mod element;
 #[cfg(not(ipc_loom))]
 mod keeper;
 #[cfg(not(ipc_loom))]
@@ -59,8 +65,12 @@ mod shm;
 #[cfg(not(ipc_loom))]
 mod sys;
 
+#[cfg(not(ipc_loom))]
+pub use array::{Array, SharedArray};
+pub use cells::{Cells, Iter, LengthMismatch, OutOfRange};
 pub use deadline::Deadline;
 pub use described::*;
+pub use element::{Element, Integer};
 pub use error::{Error, Result};
 #[cfg(not(ipc_loom))]
 pub use region::{ObjectInfo, ParticipantInfo, Region, RegionOptions};

@@ -24,7 +24,7 @@ use crate::sys::process;
 const DEFAULT_PARTICIPANTS: u32 = 128;
 
 /// The largest alignment of an object: mappings begin on a page, and no page is smaller.
-const MAX_ALIGN: usize = 4096;
+pub(crate) const MAX_ALIGN: usize = 4096;
 
 /// How often an opener starts again because others unlink and create the same name.
 const ATTEMPTS: u32 = 100;
@@ -454,7 +454,11 @@ impl Region {
         self.attachment.participants().rescues()
     }
 
-    fn mapped(&self) -> &Arc<Mapped> {
+    pub(crate) fn attachment(&self) -> &Arc<Attachment> {
+        &self.attachment
+    }
+
+    pub(crate) fn mapped(&self) -> &Arc<Mapped> {
         self.attachment.region()
     }
 
