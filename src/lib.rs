@@ -33,6 +33,7 @@
 //! |---|---|
 //! | [`Region`], [`RegionOptions`] | shared memory, named or anonymous, with a directory of objects |
 //! | [`Shm`] | a handle to an object, which keeps the mapping alive |
+//! | [`SharedArray`], [`Array`] | plain values that all read and write at once; see [`Cells`] |
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
