@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, contention, kill, memory, open, snapshot, uncontended};
+use shmkit_bench::cases::{self, array, contention, kill, memory, open, snapshot, uncontended};
 use shmkit_bench::report::Report;
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
 
@@ -18,10 +18,11 @@ Usage: shmkit-bench [OPTIONS]
 Options:
   --only PATTERN       only cases whose name contains PATTERN:
                        uncontended, contention, kill-1MiB, kill-2GiB,
-                       open, memory, snapshot/read
+                       open, memory, snapshot/read, array/element,
+                       array/copy
   --quick              few and short rounds, to see that all works; not for figures
-  --rounds N           rounds of uncontended, contention, open and
-                       snapshot/read (at least 15; default 31)
+  --rounds N           rounds of uncontended, contention, open, snapshot/read
+                       and array (at least 15; default 31)
   --work NS            work outside the section when contending (default 200)
   --kills N            kills per lock with victims of 1 MiB (default 1000)
   --large-kills N      kills per lock with victims of 2 GiB (default 1000)
@@ -132,6 +133,21 @@ impl Options {
         report.add_memory(&memory::run()?);
         Ok(())
     }
+
+    fn array(&self, case: &str) -> array::Settings {
+        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
+        array::Settings { plan: self.plan(case, self.rounds), sample }
+    }
+
+    fn elements(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        report.add_elements(&array::elements(&self.array(case))?);
+        Ok(())
+    }
+
+    fn copies(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        report.add_copies(&array::copies(&self.array(case))?);
+        Ok(())
+    }
 }
 
 fn number(text: &str) -> Result<usize, String> {
@@ -148,6 +164,8 @@ const CASES: &[(&str, Case)] = &[
     ("open", Options::open),
     ("memory", Options::memory),
     ("snapshot/read", Options::snapshot_read),
+    ("array/element", Options::elements),
+    ("array/copy", Options::copies),
 ];
 
 fn main() -> ExitCode {

@@ -2,6 +2,7 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use crate::cases::array::{self, Copies, Elements};
 use crate::cases::contention::{Contention, Round};
 use crate::cases::kill::{Kill, Takeover};
 use crate::cases::memory::Memory;
@@ -216,6 +217,26 @@ impl Report {
         self.compare_rounds(case, &result.rounds, |ns| *ns, "ns", snapshot::COPY, Target::AtMost(2.0));
         for series in &result.rounds {
             self.medians.push(format!("{case}: {} {:.2} ns", series.name, middle(&series.rounds)));
+        }
+    }
+
+    /// Adds the figures of single elements of an array.
+    pub fn add_elements(&mut self, result: &Elements) {
+        self.conditions.push(result.conditions.clone());
+        for (what, rounds) in [("load", &result.load), ("store", &result.store)] {
+            let case = format!("array, {what} of an element");
+            self.compare_rounds(&case, rounds, |ns| *ns, "ns", array::ATOMIC, Target::AtMost(1.05));
+        }
+    }
+
+    /// Adds the figures of copies into and out of an array.
+    pub fn add_copies(&mut self, result: &Copies) {
+        self.conditions.push(result.conditions.clone());
+        for (way, all) in [("in", &result.inward), ("out", &result.outward)] {
+            for ((label, _), rounds) in array::SIZES.iter().zip(all) {
+                let case = format!("array, copy {way}, {label}");
+                self.compare_rounds(&case, rounds, |rate| *rate, "GB/s", array::MEMCPY, Target::AtLeast(0.9));
+            }
         }
     }
 

@@ -92,6 +92,16 @@ fn contended_counts_every_section_of_both_processes() {
 }
 
 #[test]
+fn arrays_are_compared_with_atomics_and_with_memcpy() {
+    let output = run(&["--quick", "--only", "array"]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for expected in ["array, load of an element", "array, copy in, 4 KiB", "array, copy out, 64 MiB", "memcpy"] {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
 fn every_killed_owner_is_taken_over_from() {
     let output = run(&["--quick", "--only", "kill-1MiB"]);
     let text = String::from_utf8(output.stdout).unwrap();

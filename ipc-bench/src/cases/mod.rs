@@ -1,5 +1,6 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
+pub mod array;
 pub mod contention;
 pub mod kill;
 pub mod memory;
