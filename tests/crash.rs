@@ -27,11 +27,12 @@ const TOO_MANY: usize = 200;
 type Scene = fn(&Name, &mut Child, &Stage);
 
 /// What the victim of each scene does, and which crash points it is there for.
-const SCENES: [(&str, Scene); 11] = [
+const SCENES: [(&str, Scene); 12] = [
     ("create", alone),
     ("open", alone),
     ("unlink", alone),
     ("insert", alone),
+    ("insert_array", alone),
     ("lock", alone),
     ("take_over", after_dead_owner),
     ("contend", among_sleepers),
@@ -188,6 +189,12 @@ fn victim(parent: &mut Parent) {
             arm(die_at);
             region.insert("thing", Mutex::new(7u64)).expect("room");
         }
+        "insert_array" => {
+            let region = Region::open(&stage_name).expect("the stage");
+            parent.expect("go");
+            arm(die_at);
+            region.insert_array::<u64>("numbers", 100).expect("room");
+        }
         "lock" | "take_over" | "contend" => {
             let stage = Stage::open(&stage_name);
             parent.expect("go");
@@ -232,6 +239,9 @@ fn victim(parent: &mut Parent) {
 fn newcomer(parent: &mut Parent) {
     let (stage_name, other) = (parent.argument(0).to_owned(), parent.argument(1).to_owned());
     let stage = Stage::open(&stage_name);
+    // First, so that a new array lies where the dead were writing.
+    let numbers = stage.region.get_array_or_insert::<u64>("numbers", 100).expect("an array");
+    assert_eq!(numbers.to_vec(), [0; 100]);
     let thing = stage.region.get_or_insert_with("thing", || Mutex::new(7u64)).expect("a thing");
     assert_eq!(*thing.lock().expect("a whole thing"), 7);
     stage.region.insert("newcomer", Mutex::new(1u32)).expect("room");
