@@ -14,7 +14,7 @@ use shmkit::{LockError, Region, RegionOptions, Shm};
 
 use common::{
     Child, Name, Net, Parent, Party, Random, Stage, memory_file, now_ns, obey, party, prompt, roles, signal_thread,
-    touch, until, until_keepers_asleep, until_stopped,
+    touch, until, until_keepers_settled, until_stopped,
 };
 
 roles!(party, reopener, bookkeeper, victim, heir);
@@ -545,9 +545,10 @@ fn the_safety_net_saves_a_waiter_whose_watchers_are_stopped_and_says_so() {
     let name = stage.leave();
     owner.ask("lock");
     queue_up(std::slice::from_mut(waiter));
+    until_keepers_settled(watcher.pid());
     watcher.signal(libc::SIGSTOP);
     until_stopped(watcher.pid());
-    until_keepers_asleep(waiter.pid());
+    until_keepers_settled(waiter.pid());
 
     let start = owner.kill();
     let reply = waiter.reply();
