@@ -36,6 +36,7 @@ pub mod raw_lock;
 #[doc(hidden)]
 pub mod shim;
 mod snapshot;
+pub mod spin;
 pub mod wait;
 
 #[cfg(not(ipc_loom))]

@@ -37,12 +37,12 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::identity::{self, FLAG, Token};
 use crate::shim::{AtomicU64, spin_loop};
 use crate::wait::{Site, Woken, wake_one};
+use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
 const WAITING: u64 = FLAG;
@@ -85,16 +85,11 @@ pub enum NotHeld {
 }
 
 impl RawLock {
-    /// An unlocked lock.
-    #[cfg(not(ipc_loom))]
-    pub const fn new() -> Self {
-        Self { word: AtomicU64::new(0) }
-    }
-
-    /// An unlocked lock.
-    #[cfg(ipc_loom)]
-    pub fn new() -> Self {
-        Self { word: AtomicU64::new(0) }
+    const_fn! {
+        /// An unlocked lock.
+        pub fn new() -> Self {
+            Self { word: AtomicU64::new(0) }
+        }
     }
 
     /// Takes the lock, waiting for it until `deadline`.

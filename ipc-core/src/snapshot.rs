@@ -39,11 +39,11 @@ use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bytemuck::Pod;
 
-use crate::crash_point;
 use crate::described::{Described, Fingerprint, ShmSafe};
 use crate::error::{Error, Result};
 use crate::raw_lock::{Held, NotHeld, RawLock};
 use crate::shim::{AtomicU64, fence, spin_loop};
+use crate::{const_fn, crash_point};
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;
@@ -127,17 +127,12 @@ unsafe impl<T: Pod + Described> Described for Snapshot<T> {
 unsafe impl<T: Pod + Described + Send> ShmSafe for Snapshot<T> {}
 
 impl<T: Pod> Snapshot<T> {
-    /// A cell with `value` in it, at version 0.
-    #[cfg(not(ipc_loom))]
-    pub const fn new(value: T) -> Self {
-        const { assert!(align_of::<T>() <= 16, "the value of a `Snapshot` is aligned to at most 16 bytes") }
-        Self { lock: RawLock::new(), version: AtomicU64::new(0), copies: [Copied::new(value), Copied::new(value)] }
-    }
-
-    /// A cell with `value` in it, at version 0.
-    #[cfg(ipc_loom)]
-    pub fn new(value: T) -> Self {
-        Self { lock: RawLock::new(), version: AtomicU64::new(0), copies: [Copied::new(value), Copied::new(value)] }
+    const_fn! {
+        /// A cell with `value` in it, at version 0.
+        pub fn new(value: T) -> Self {
+            const { assert!(align_of::<T>() <= 16, "the value of a `Snapshot` is aligned to at most 16 bytes") }
+            Self { lock: RawLock::new(), version: AtomicU64::new(0), copies: [Copied::new(value), Copied::new(value)] }
+        }
     }
 
     /// Copies the value out: what some write has written, as a whole.

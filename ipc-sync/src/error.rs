@@ -87,3 +87,41 @@ impl<G> std::error::Error for LockError<G> {
         }
     }
 }
+
+/// Why a wait ended without that which was waited for.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// It could not be had at once.
+    WouldBlock,
+    /// It could still not be had when the time was over.
+    TimedOut,
+    /// This process, a forked child, could not take part in the region (for example [`Error::TooManyParticipants`]), so it
+    /// can neither hold anything nor wait.
+    Failed(Error),
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::WouldBlock => f.write_str("not to be had at once"),
+            Self::TimedOut => f.write_str("still not to be had when the time was over"),
+            Self::Failed(error) => write!(f, "cannot be waited for: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for WaitError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for WaitError {
+    fn from(error: Error) -> Self {
+        Self::Failed(error)
+    }
+}

@@ -10,5 +10,5 @@
 mod error;
 mod mutex;
 
-pub use error::{LockError, LockResult, Poison};
+pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};

@@ -22,13 +22,14 @@ use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
-use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
+use shmkit_core::shim::AtomicU32;
+use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::{LockError, LockResult, Poison};
 
@@ -74,6 +75,7 @@ pub struct Mutex<T> {
     value: UnsafeCell<T>,
 }
 
+#[cfg(not(ipc_loom))]
 const _: () = {
     assert!(size_of::<Mutex<u32>>() == 24 && align_of::<Mutex<u32>>() == 8);
     assert!(core::mem::offset_of!(Mutex<u32>, poison) == 8);
@@ -116,13 +118,15 @@ pub struct MutexGuard<'a, T: Pod> {
 unsafe impl<T: Pod + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<T: Pod> Mutex<T> {
-    /// An unlocked mutex.
-    pub const fn new(value: T) -> Self {
-        Self {
-            lock: RawLock::new(),
-            poison: AtomicU32::new(SOUND),
-            reserved: AtomicU32::new(0),
-            value: UnsafeCell::new(value),
+    const_fn! {
+        /// An unlocked mutex.
+        pub fn new(value: T) -> Self {
+            Self {
+                lock: RawLock::new(),
+                poison: AtomicU32::new(SOUND),
+                reserved: AtomicU32::new(0),
+                value: UnsafeCell::new(value),
+            }
         }
     }
 

@@ -68,8 +68,8 @@ mod model {
     /// What a thread unwinds with when it dies at a crash point, with its name.
     struct Died(&'static str);
 
-    /// Runs `life` in the current model thread and ends it, without running any clean-up of the algorithms, at the crash point
-    /// number `at` (from 1); returns its name if it died.
+    /// Runs `life` in the current model thread and ends it at the crash point number `at` (from 1); returns its name if it died.
+    /// Guards that are dropped on the way out do nothing: the process that they belong to is not there any more.
     pub fn run_and_die_at(at: i64, life: impl FnOnce()) -> Option<&'static str> {
         LEFT.with(|left| left.set(at));
         let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(life));
@@ -93,6 +93,7 @@ mod model {
             now
         });
         if left == 1 {
+            crate::shim::model::forget_actor();
             std::panic::resume_unwind(Box::new(Died(name)));
         }
     }

@@ -4,6 +4,8 @@
 //! loom's, and a model of the futex and of death takes the place of the kernel, so that the models run the code that ships.
 
 pub mod crash;
+#[cfg(ipc_loom)]
+pub mod explore;
 pub mod futex;
 #[cfg(ipc_loom)]
 pub mod model;
@@ -20,4 +22,27 @@ pub fn spin_loop() {
     core::hint::spin_loop();
     #[cfg(ipc_loom)]
     loom::thread::yield_now();
+}
+
+/// The barrier between a store and a later load of another word, where both sides do so: each stores its own word and then
+/// looks at the other's, and one of them must see the other.
+///
+/// Both stores are to be read-modify-writes with `SeqCst`, and both loads `SeqCst`, which suffices. Models take them for `AcqRel`
+/// and `Acquire`, which do not; there, this is the fence that makes up for it.
+#[inline]
+pub fn store_load_barrier() {
+    #[cfg(ipc_loom)]
+    fence(core::sync::atomic::Ordering::SeqCst);
+}
+
+/// A `const fn`, except in models, whose atomics cannot be made by one.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! const_fn {
+    ($(#[$meta:meta])* $vis:vis fn $($rest:tt)*) => {
+        #[cfg(not(ipc_loom))]
+        $(#[$meta])* $vis const fn $($rest)*
+        #[cfg(ipc_loom)]
+        $(#[$meta])* $vis fn $($rest)*
+    };
 }

@@ -30,6 +30,11 @@ fn actor() -> Option<Process> {
     ACTOR.with(|actor| actor.borrow().clone())
 }
 
+/// The calling thread has died: nothing that is dropped while it unwinds finds itself in the process that it was of.
+pub(super) fn forget_actor() {
+    ACTOR.with(|actor| *actor.borrow_mut() = None);
+}
+
 /// The token of the process that the calling thread acts for.
 pub fn current() -> Option<Token> {
     Some(actor()?.token)

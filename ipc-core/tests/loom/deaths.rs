@@ -3,27 +3,16 @@
 use core::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::{Arc, Mutex};
 
-use loom::thread::{self, JoinHandle};
+use loom::thread;
 use shmkit_core::crash_point;
 use shmkit_core::identity::{FLAG, Token};
 use shmkit_core::shim::AtomicU64;
 use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_core::wait::{Site, wake_all};
 
-use crate::support::{Office, abandon, end, explore, explore_deaths, held_at, keeper, owner_dies};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn_mortal};
 
-/// Where somebody died, once its thread has been joined.
-type Place = Arc<Mutex<Option<&'static str>>>;
-
-fn spawn_mortal(process: &Process, at: i64, life: impl FnOnce() + 'static) -> (JoinHandle<()>, Place) {
-    let place = Place::default();
-    let (of_thread, process) = (Arc::clone(&place), process.clone());
-    let thread = thread::spawn(move || {
-        let died = process.live_until(at, life);
-        *of_thread.lock().unwrap() = died;
-    });
-    (thread, place)
-}
+use crate::support::{Office, abandon, held_at, owner_dies};
 
 fn locker(office: &Arc<Office>) -> impl FnOnce() + 'static {
     let office = Arc::clone(office);

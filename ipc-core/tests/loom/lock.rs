@@ -6,7 +6,9 @@ use loom::thread;
 use shmkit_core::shim::futex;
 use shmkit_core::shim::model::{Attachment, Process};
 
-use crate::support::{Office, explore};
+use shmkit_core::shim::explore::explore;
+
+use crate::support::Office;
 
 /// As many lockers as `visits` has entries, each locking so often.
 fn lockers<const N: usize>(visits: [u32; N], meanwhile: impl FnOnce()) {

@@ -5,7 +5,9 @@ use std::sync::{Arc, Mutex};
 use loom::thread;
 use shmkit_core::shim::model::{Attachment, Process};
 
-use crate::support::{Office, abandon, end, explore, explore_deaths, held_at, keeper, owner_dies};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper};
+
+use crate::support::{Office, abandon, held_at, owner_dies};
 
 /// A newcomer takes the entry of the dead owner, if it is free by then, and dies at any point of that, or with a lock of its own.
 #[test]

@@ -6,7 +6,7 @@ use loom::thread;
 use shmkit_core::Snapshot;
 use shmkit_core::shim::model::{Attachment, Process};
 
-use crate::support::{end, explore, explore_deaths, keeper};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper};
 
 type Cell = Arc<Snapshot<[u64; 2]>>;
 

@@ -1,49 +1,12 @@
 //! What the models share.
 
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread::{self, JoinHandle};
 use shmkit_core::Deadline;
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
-use shmkit_core::shim::model::{Attachment, Process};
-
-/// Runs `model` in every order with at most `preemptions` preemptions, or fewer if `LOOM_MAX_PREEMPTIONS` says so.
-pub(crate) fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.max_branches = 10_000;
-    builder.preemption_bound = Some(builder.preemption_bound.map_or(preemptions, |bound| bound.min(preemptions)));
-    builder.check(model);
-}
-
-/// Explores `model` with each crash point as the one to die at, as long as there are any. It returns the point where its victim
-/// died, if that came so far. Each of `points` must have been among them.
-pub(crate) fn explore_deaths(
-    preemptions: usize,
-    points: &[&'static str],
-    model: impl Fn(i64) -> Option<&'static str> + Send + Sync + 'static,
-) {
-    let model = Arc::new(model);
-    let visited = Arc::new(Mutex::new(BTreeSet::new()));
-    for at in 1.. {
-        let before = Arc::new(Mutex::new(false));
-        let (of_model, of_visited, of_before) = (Arc::clone(&model), Arc::clone(&visited), Arc::clone(&before));
-        explore(preemptions, move || {
-            if let Some(point) = of_model(at) {
-                of_visited.lock().unwrap().insert(point);
-                *of_before.lock().unwrap() = true;
-            }
-        });
-        if !*before.lock().unwrap() {
-            break;
-        }
-    }
-    let visited = visited.lock().unwrap();
-    for point in points {
-        assert!(visited.contains(point), "nobody died at {point}, only at {visited:?}");
-    }
-}
+use shmkit_core::shim::model::Process;
 
 /// A lock and what it protects: two numbers that are equal whenever the lock is free.
 #[derive(Debug)]
@@ -131,15 +94,6 @@ pub(crate) fn held_at(point: &str) -> bool {
     matches!(point, "lock.after_cas" | "lock.after_take" | "lock.unlock.before_swap")
 }
 
-/// Starts the keeper of `process`.
-pub(crate) fn keeper(process: &Process) -> JoinHandle<()> {
-    let process = process.clone();
-    thread::spawn(move || {
-        process.act();
-        process.keep();
-    })
-}
-
 /// Starts a thread that dies at once for `process`, with `office` locked.
 pub(crate) fn owner_dies(process: &Process) -> JoinHandle<()> {
     let process = process.clone();
@@ -151,13 +105,4 @@ pub(crate) fn abandon(office: &Office, process: &Process) {
     process.act();
     let _ = office.lock();
     office.sell_half();
-}
-
-/// Ends the model: every survivor has come to its end, and what is left to do makes no difference.
-pub(crate) fn end(region: &Attachment, threads: impl IntoIterator<Item = JoinHandle<()>>) {
-    loom::skip_branch();
-    region.end();
-    for thread in threads {
-        thread.join().unwrap();
-    }
 }

@@ -1,0 +1,85 @@
+//! Running models: every order, every place to die at.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use loom::thread::{self, JoinHandle};
+
+use super::model::{Attachment, Process};
+
+/// Runs `model` in every order with at most `preemptions` preemptions, or fewer if `LOOM_MAX_PREEMPTIONS` says so.
+pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.max_branches = 10_000;
+    builder.preemption_bound = Some(builder.preemption_bound.map_or(preemptions, |bound| bound.min(preemptions)));
+    builder.check(model);
+}
+
+/// Explores `model` with each crash point as the one to die at, as long as there are any. It returns the point where its victim
+/// died, if that came so far. Each of `points` must have been among them.
+pub fn explore_deaths(
+    preemptions: usize,
+    points: &[&'static str],
+    model: impl Fn(i64) -> Option<&'static str> + Send + Sync + 'static,
+) {
+    let model = Arc::new(model);
+    let visited = Arc::new(Mutex::new(BTreeSet::new()));
+    for at in 1.. {
+        let before = Arc::new(Mutex::new(false));
+        let (of_model, of_visited, of_before) = (Arc::clone(&model), Arc::clone(&visited), Arc::clone(&before));
+        explore(preemptions, move || {
+            if let Some(point) = of_model(at) {
+                of_visited.lock().unwrap().insert(point);
+                *of_before.lock().unwrap() = true;
+            }
+        });
+        if !*before.lock().unwrap() {
+            break;
+        }
+    }
+    let visited = visited.lock().unwrap();
+    for point in points {
+        assert!(visited.contains(point), "nobody died at {point}, only at {visited:?}");
+    }
+}
+
+/// Starts the keeper of `process`.
+pub fn keeper(process: &Process) -> JoinHandle<()> {
+    let process = process.clone();
+    thread::spawn(move || {
+        process.act();
+        process.keep();
+    })
+}
+
+/// Ends the model: every survivor has come to its end, and what is left to do makes no difference.
+pub fn end(region: &Attachment, threads: impl IntoIterator<Item = JoinHandle<()>>) {
+    loom::skip_branch();
+    region.end();
+    for thread in threads {
+        thread.join().unwrap();
+    }
+}
+
+/// Where somebody died, once its thread has been joined.
+pub type Place = Arc<Mutex<Option<&'static str>>>;
+
+/// Starts a thread that acts for `process` and dies at the crash point number `at`, from 1; 0: it lives.
+pub fn spawn_mortal(process: &Process, at: i64, life: impl FnOnce() + 'static) -> (JoinHandle<()>, Place) {
+    let place = Place::default();
+    let (of_thread, process) = (Arc::clone(&place), process.clone());
+    let thread = thread::spawn(move || {
+        let died = process.live_until(at, life);
+        *of_thread.lock().unwrap() = died;
+    });
+    (thread, place)
+}
+
+/// Starts a thread that acts for `process`.
+pub fn spawn(process: &Process, life: impl FnOnce() + 'static) -> JoinHandle<()> {
+    let process = process.clone();
+    thread::spawn(move || {
+        process.act();
+        life();
+    })
+}
