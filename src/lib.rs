@@ -31,7 +31,7 @@
 //!
 //! | | |
 //! |---|---|
-//! | [`Region`], [`RegionOptions`] | shared memory, named or anonymous, with a directory of objects |
+//! | [`Region`], [`RegionOptions`] | shared memory, named, anonymous, or mapped by you, with a directory of objects |
 //! | [`Shm`] | a handle to an object, which keeps the mapping alive |
 //! | [`SharedArray`], [`Array`] | plain values that all read and write at once; see [`Cells`] |
 //! | [`Mutex`] | mutual exclusion that outlives its owner |

@@ -9,12 +9,13 @@
 mod common;
 
 use std::collections::BTreeSet;
-use std::fs;
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
+use memmap2::MmapRaw;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
@@ -27,10 +28,11 @@ const TOO_MANY: usize = 200;
 type Scene = fn(&Name, &mut Child, &Stage);
 
 /// What the victim of each scene does, and which crash points it is there for.
-const SCENES: [(&str, Scene); 12] = [
+const SCENES: [(&str, Scene); 13] = [
     ("create", alone),
     ("open", alone),
     ("unlink", alone),
+    ("adopt", in_a_plain_file),
     ("insert", alone),
     ("insert_array", alone),
     ("lock", alone),
@@ -138,6 +140,28 @@ fn beside_dying_owner(_other: &Name, victim: &mut Child, stage: &Stage) {
     victim.try_tell("end");
 }
 
+/// The victim makes a region in a file that it has mapped.
+fn in_a_plain_file(other: &Name, victim: &mut Child, _stage: &Stage) {
+    let path = plain_file(other);
+    File::create_new(&path).and_then(|file| file.set_len(1 << 16)).expect("a new file");
+    victim.tell("go");
+    until("the victim's end", || has_died(victim));
+    adopt(&path).insert("thing", Mutex::new(7u64)).expect("a whole region with room");
+    fs::remove_file(path).expect("the file");
+}
+
+fn plain_file(name: &str) -> String {
+    format!("{}/{name}", env!("CARGO_TARGET_TMPDIR"))
+}
+
+/// Opens or makes the region in the file at `path`.
+fn adopt(path: &str) -> Region {
+    let file = File::options().read(true).write(true).open(path).expect("the file");
+    let map = MmapRaw::map_raw(&file).expect("a mapping");
+    // SAFETY: a shared mapping of the whole file, kept by the region; nobody cuts the file or has references into it.
+    unsafe { Region::from_raw(map.as_mut_ptr(), map.len(), &file, map) }.expect("a region")
+}
+
 /// The victim writes to a snapshot cell. Whatever it dies at, others read one of the two values, and write.
 fn before_readers(_other: &Name, victim: &mut Child, stage: &Stage) {
     let cell = stage.region.insert("cell", Snapshot::new(OLD)).expect("room");
@@ -182,6 +206,11 @@ fn victim(parent: &mut Parent) {
             parent.expect("go");
             arm(die_at);
             Region::unlink(&other).expect("a region to unlink");
+        }
+        "adopt" => {
+            parent.expect("go");
+            arm(die_at);
+            drop(adopt(&plain_file(&other)));
         }
         "insert" => {
             let region = Region::open(&stage_name).expect("the stage");

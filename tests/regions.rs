@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileExt, PermissionsExt, symlink};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -20,6 +20,42 @@ use common::{
 };
 
 roles!(party, masked_creator, opener, restless, mayfly, receiver, given, inserter, scribbled, cycler);
+
+// How the pages are.
+
+/// Whether the kernel has put `flag` on the mapping of this region.
+fn has_flag(region: &Region, flag: &str) -> bool {
+    let inode = format!(
+        " {} ",
+        File::from(region.as_fd().try_clone_to_owned().expect("its file")).metadata().expect("its inode").ino()
+    );
+    let smaps = fs::read_to_string("/proc/self/smaps").expect("smaps");
+    let flags = smaps.split(&inode).skip(1).filter_map(|mapping| mapping.split("VmFlags:").nth(1)?.lines().next());
+    flags.into_iter().any(|flags| flags.split_whitespace().any(|set| set == flag))
+}
+
+#[test]
+fn a_region_has_locked_memory_or_huge_pages_only_if_asked_for() {
+    let region =
+        |lock, huge| RegionOptions::new().lock_memory(lock).huge_pages(huge).anonymous(5 << 20).expect("a region");
+    let [plain, locked, huge, both] =
+        [(false, false), (true, false), (false, true), (true, true)].map(|(l, h)| region(l, h));
+
+    assert_eq!([&plain, &locked, &huge, &both].map(|region| has_flag(region, "lo")), [false, true, false, true]);
+    assert_eq!([&plain, &locked, &huge, &both].map(|region| has_flag(region, "hg")), [false, false, true, true]);
+}
+
+#[test]
+fn a_region_with_huge_pages_is_one_from_the_first_to_the_last_byte() {
+    let region = RegionOptions::new().huge_pages(true).populate(true).anonymous(3 << 20).expect("a region");
+    let bytes = region.insert_array::<u8>("bytes", 3 << 20).expect("room");
+    bytes.fill(3);
+    bytes.set((3 << 20) - 1, 4).expect("the last one");
+
+    let to_vec = bytes.to_vec();
+
+    assert!(to_vec[..(3 << 20) - 1].iter().all(|byte| *byte == 3) && to_vec.last() == Some(&4));
+}
 
 // What is refused.
 

@@ -22,8 +22,10 @@
 //! is ever addressed by numbers that are still in the region.
 
 use core::mem::offset_of;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use core::sync::atomic::Ordering::{Relaxed, Release};
+use core::sync::atomic::{AtomicU32, AtomicU64};
 
+use crate::crash_point;
 use crate::directory::Directory;
 use crate::error::Error;
 use crate::participants::{Entry, News};
@@ -80,6 +82,13 @@ const _: () = {
     assert!(size_of::<Fixed>() == 384);
 };
 
+impl Fixed {
+    /// Whether nothing is here yet, or only what one left who was killed before this became a region.
+    pub(crate) fn is_blank(&self) -> bool {
+        self.header.magic.load(Relaxed) == 0
+    }
+}
+
 /// The validated shape of one region, in private memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Layout {
@@ -94,15 +103,22 @@ pub(crate) struct Layout {
 impl Layout {
     /// The smallest layout with `room` bytes for objects, in whole pages.
     pub(crate) fn with_room(room: usize, participants: u32, id: u128, page: usize) -> Result<Self, Error> {
-        if participants == 0 || participants > MAX_PARTICIPANTS {
-            return Err(Error::InvalidParticipants { asked: participants, max: MAX_PARTICIPANTS });
-        }
-        let participants = participants as usize;
+        let participants = check_participants(participants)?;
         let size = data_offset(participants)
             .checked_add(room)
             .and_then(|size| size.checked_next_multiple_of(page))
             .filter(|size| isize::try_from(*size).is_ok())
             .ok_or(Error::NoSpace { bytes: room as u64 })?;
+        Ok(Self { size, participants, id })
+    }
+
+    /// The layout that fills `size` bytes.
+    pub(crate) fn filling(size: usize, participants: u32, id: u128) -> Result<Self, Error> {
+        let participants = check_participants(participants)?;
+        let least = data_offset(participants);
+        if size < least {
+            return Err(Error::WrongSize { expected: least as u64, found: size as u64 });
+        }
         Ok(Self { size, participants, id })
     }
 
@@ -121,10 +137,10 @@ impl Layout {
         data_offset(self.participants)
     }
 
-    /// Writes the header of a new region, which nobody else sees yet.
+    /// Writes the header of a new region, which nobody else uses yet. What makes it one comes last: whoever finds less finds no
+    /// region.
     pub(crate) fn write(&self, fixed: &Fixed) {
         let header = &fixed.header;
-        header.magic.store(MAGIC, Relaxed);
         header.version.store(VERSION, Relaxed);
         header.platform.store(PLATFORM, Relaxed);
         header.size.store(self.size as u64, Relaxed);
@@ -132,6 +148,9 @@ impl Layout {
         header.id[0].store(self.id as u64, Relaxed);
         header.id[1].store((self.id >> 64) as u64, Relaxed);
         fixed.directory.initialise(self.data());
+        crash_point!("layout.write.before_magic");
+        // Release keeps it behind the others. Openers have a lock that the writer gave up, or the name that it made, in between.
+        header.magic.store(MAGIC, Release);
     }
 
     /// Checks the header of a region whose file has `size` bytes, which are mapped.
@@ -158,6 +177,13 @@ impl Layout {
         let id = u128::from(header.id[0].load(Relaxed)) | u128::from(header.id[1].load(Relaxed)) << 64;
         Ok(Self { size, participants: participants as usize, id })
     }
+}
+
+fn check_participants(participants: u32) -> Result<usize, Error> {
+    if participants == 0 || participants > MAX_PARTICIPANTS {
+        return Err(Error::InvalidParticipants { asked: participants, max: MAX_PARTICIPANTS });
+    }
+    Ok(participants as usize)
 }
 
 const fn entries_offset(participants: usize) -> usize {

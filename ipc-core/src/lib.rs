@@ -56,6 +56,10 @@ mod layout;
 #[cfg(not(ipc_loom))]
 mod mapped;
 #[cfg(not(ipc_loom))]
+mod options;
+#[cfg(not(ipc_loom))]
+mod own_mapping;
+#[cfg(not(ipc_loom))]
 mod proof;
 #[cfg(not(ipc_loom))]
 mod region;
@@ -74,7 +78,9 @@ pub use described::*;
 pub use element::{Element, Integer};
 pub use error::{Error, Result};
 #[cfg(not(ipc_loom))]
-pub use region::{ObjectInfo, ParticipantInfo, Region, RegionOptions};
+pub use options::RegionOptions;
+#[cfg(not(ipc_loom))]
+pub use region::{ObjectInfo, ParticipantInfo, Region};
 #[cfg(not(ipc_loom))]
 pub use shm::Shm;
 pub use snapshot::Snapshot;

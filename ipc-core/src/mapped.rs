@@ -2,15 +2,16 @@
 
 use core::mem::ManuallyDrop;
 use core::ptr::NonNull;
-use core::sync::atomic::AtomicU64;
+use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 
+use crate::crash_point;
 use crate::error::Error;
 use crate::layout::{Fixed, Layout};
 use crate::participants::{Entry, Participants};
 use crate::sys::file::{self, FileId, Lock};
-use crate::sys::map::{Mapping, page_size};
+use crate::sys::map::{Mapping, Wishes, page_size};
 
 /// The byte of the file whose lock orders openers (shared) against those who unlink (exclusive). Beyond every region's end.
 const NAME_LOCK: u64 = 1 << 62;
@@ -30,7 +31,7 @@ pub(crate) struct Claim {
 /// One mapped region.
 #[derive(Debug)]
 pub(crate) struct Mapped {
-    mapping: Mapping,
+    memory: Memory,
     /// Closed only if it still is the file of the region.
     file: ManuallyDrop<OwnedFd>,
     id: FileId,
@@ -40,16 +41,16 @@ pub(crate) struct Mapped {
 
 impl Mapped {
     /// Maps a file of `layout.size` zeroes and writes the header.
-    pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, populate: bool) -> Result<Self, Error> {
+    pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, wishes: Wishes) -> Result<Self, Error> {
         let id = file::status(&file)?.id;
-        let mapping = Mapping::shared(&file, layout.size, populate)?;
-        let mapped = Self { mapping, file: ManuallyDrop::new(file), id, path, layout };
+        let mapping = Mapping::shared(&file, layout.size, wishes)?;
+        let mapped = Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id, path, layout };
         mapped.layout.write(mapped.fixed());
         Ok(mapped)
     }
 
     /// Maps a file that somebody else has made, if it is a region.
-    pub(crate) fn open(file: OwnedFd, path: Option<CString>, populate: bool) -> Result<Self, Error> {
+    pub(crate) fn open(file: OwnedFd, path: Option<CString>, wishes: Wishes) -> Result<Self, Error> {
         let status = file::status(&file)?;
         // Before it is mapped: the owner of another file may cut it at any time, and reading it would then be deadly.
         if !Self::has_magic(&file)? {
@@ -59,11 +60,49 @@ impl Mapped {
         if size < size_of::<Fixed>() {
             return Err(Error::WrongSize { expected: size_of::<Fixed>() as u64, found: status.size });
         }
-        let mapping = Mapping::shared(&file, size, populate)?;
+        let mapping = Mapping::shared(&file, size, wishes)?;
         // SAFETY: the mapping has at least the size of `Fixed`, is page-aligned and alive; `Fixed` holds nothing but atomics.
         let fixed = unsafe { &*mapping.base().cast::<Fixed>() };
         let layout = Layout::read(fixed, size)?;
-        Ok(Self { mapping, file: ManuallyDrop::new(file), id: status.id, path, layout })
+        Ok(Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id: status.id, path, layout })
+    }
+
+    /// Takes the first bytes of `file`, which somebody else has mapped, as the region that they are, or makes it: `new` is its
+    /// layout. The lock on the name is held, so nobody else does so at the same time.
+    pub(crate) fn adopt(
+        file: OwnedFd,
+        memory: Foreign,
+        new: impl FnOnce() -> Result<Layout, Error>,
+    ) -> Result<Self, Error> {
+        let status = file::status(&file)?;
+        let size = memory.len;
+        if status.size < size as u64 {
+            return Err(Error::WrongSize { expected: size as u64, found: status.size });
+        }
+        if size < size_of::<Fixed>() {
+            return Err(Error::WrongSize { expected: size_of::<Fixed>() as u64, found: size as u64 });
+        }
+        // SAFETY: whoever made `memory` promised that so many bytes are mapped, to read and write, as long as it lives; it begins on a
+        // page, and `Fixed` holds nothing but atomics.
+        let fixed = unsafe { &*memory.base.cast::<Fixed>().as_ptr() };
+        let layout = if fixed.is_blank() {
+            let layout = new()?;
+            // SAFETY: as above: the layout fits into `size`. All of it are words that a region reaches by atomic accesses.
+            let words = unsafe {
+                core::slice::from_raw_parts(
+                    memory.base.cast::<AtomicU64>().as_ptr(),
+                    layout.data() / size_of::<AtomicU64>(),
+                )
+            };
+            // One who was killed while doing this may have left something.
+            words.iter().for_each(|word| word.store(0, Relaxed));
+            crash_point!("region.adopt.after_clear");
+            layout.write(fixed);
+            layout
+        } else {
+            Layout::read(fixed, size)?
+        };
+        Ok(Self { memory: Memory::Foreign(memory), file: ManuallyDrop::new(file), id: status.id, path: None, layout })
     }
 
     /// Whether the file begins as a region does.
@@ -93,7 +132,7 @@ impl Mapped {
     pub(crate) fn fixed(&self) -> &Fixed {
         // SAFETY: every layout is larger than `Fixed`; the mapping is page-aligned and lives as long as `self`; `Fixed` holds
         // nothing but atomics, so other processes may change it at any time.
-        unsafe { &*self.mapping.base().cast::<Fixed>() }
+        unsafe { &*self.memory.base().cast::<Fixed>() }
     }
 
     /// The participants.
@@ -114,12 +153,12 @@ impl Mapped {
     pub(crate) fn at(&self, offset: usize) -> NonNull<u8> {
         assert!(offset <= self.layout.size, "offsets are checked by those who read them");
         // SAFETY: inside the mapping or one past it; mappings do not begin at address 0.
-        unsafe { NonNull::new_unchecked(self.mapping.base().add(offset)) }
+        unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
     }
 
     /// The addresses of the region.
     pub(crate) fn addresses(&self) -> core::ops::Range<usize> {
-        let base = self.mapping.base() as usize;
+        let base = self.memory.base() as usize;
         base..base + self.layout.size
     }
 
@@ -134,7 +173,7 @@ impl Mapped {
     pub(crate) fn claim(&self) -> Result<Option<Claim>, Error> {
         let file = self.reopen()?;
         let tokens = self.participants().tokens;
-        let is_free = |index: &usize| tokens[*index].load(core::sync::atomic::Ordering::Relaxed) == 0;
+        let is_free = |index: &usize| tokens[*index].load(Relaxed) == 0;
         // Entries that look free first, then those whose owner may have died unnoticed.
         let free = (0..self.layout.participants).filter(is_free);
         for index in free.chain(0..self.layout.participants) {
@@ -183,6 +222,60 @@ impl Mapped {
         let offset = self.liveness_offset(index);
         let page = page_size();
         (offset / page * page, offset % page)
+    }
+}
+
+/// The addresses behind a region.
+#[derive(Debug)]
+enum Memory {
+    Ours(Mapping),
+    Foreign(Foreign),
+}
+
+impl Memory {
+    fn base(&self) -> *mut u8 {
+        match self {
+            Self::Ours(mapping) => mapping.base(),
+            Self::Foreign(foreign) => foreign.base.as_ptr(),
+        }
+    }
+}
+
+/// Memory that the user has mapped.
+pub(crate) struct Foreign {
+    base: NonNull<u8>,
+    len: usize,
+    /// Whose drop may unmap it.
+    keep_alive: ManuallyDrop<Box<dyn Send + Sync>>,
+    /// The process that has mapped it.
+    pid: u32,
+}
+
+impl Foreign {
+    /// The `len` bytes at `base`, which begin on a page and stay mapped, to read and write, until `keep_alive` is dropped.
+    pub(crate) fn new(base: NonNull<u8>, len: usize, keep_alive: Box<dyn Send + Sync>) -> Self {
+        Self { base, len, keep_alive: ManuallyDrop::new(keep_alive), pid: std::process::id() }
+    }
+}
+
+// SAFETY: as for `Mapping`: a range of addresses; what keeps it alive is `Send` and `Sync` itself.
+unsafe impl Send for Foreign {}
+// SAFETY: as above.
+unsafe impl Sync for Foreign {}
+
+impl core::fmt::Debug for Foreign {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Foreign").field("base", &self.base).field("len", &self.len).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Foreign {
+    fn drop(&mut self) {
+        // A forked child has no business with it: its drop may remove a name that belongs to the parent.
+        if self.pid == std::process::id() {
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.keep_alive) };
+        }
     }
 }
 

@@ -23,6 +23,14 @@ pub(crate) struct FileId {
     inode: u64,
 }
 
+#[cfg(feature = "shared_memory")]
+impl FileId {
+    /// The number of the inode.
+    pub(crate) fn inode(self) -> u64 {
+        self.inode
+    }
+}
+
 /// What `fstat` says about a file, as far as it matters here.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Status {

@@ -6,13 +6,46 @@ use core::ptr::NonNull;
 use std::io;
 use std::os::fd::AsFd;
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap, mmap_anonymous, munmap};
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mlock, mmap, mmap_anonymous, munmap};
+
+/// Where huge pages begin: at multiples of this, or of less.
+const HUGE_PAGE: usize = 2 << 20;
+
+/// Advices that are younger than the libraries: make huge pages now (Linux 6.1), fill all pages now (5.14).
+const MADV_COLLAPSE: libc::c_int = 25;
+const MADV_POPULATE_WRITE: libc::c_int = 23;
+
+/// How the pages of a region should be.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Wishes {
+    /// There when the mapping is.
+    pub(crate) populate: bool,
+    /// In memory for as long as the mapping is there.
+    pub(crate) locked: bool,
+    /// As large as possible.
+    pub(crate) huge_pages: bool,
+}
 
 /// The size of a page, in bytes.
 pub(crate) fn page_size() -> usize {
     // SAFETY: no memory is involved.
     let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
     usize::try_from(size).unwrap_or(4096)
+}
+
+/// The inode number of the file that is mapped at `address`; `None` if there is no file.
+#[cfg(feature = "shared_memory")]
+pub(crate) fn mapped_inode(address: core::num::NonZeroUsize) -> io::Result<Option<u64>> {
+    // Each line: first and last address, permissions, offset, device, inode, and perhaps a path.
+    let maps = std::fs::read_to_string("/proc/self/maps")?;
+    let parts = maps.lines().map(|line| line.split_whitespace());
+    let inode_here = |mut parts: core::str::SplitWhitespace<'_>| {
+        let (first, end) = parts.next()?.split_once('-')?;
+        let address = address.get() as u64;
+        let is_here = (u64::from_str_radix(first, 16).ok()?..u64::from_str_radix(end, 16).ok()?).contains(&address);
+        parts.nth(3)?.parse().ok().filter(|inode| is_here && *inode != 0)
+    };
+    Ok(parts.into_iter().find_map(inode_here))
 }
 
 /// Pages mapped by us, unmapped on drop.
@@ -30,9 +63,25 @@ unsafe impl Sync for Mapping {}
 
 impl Mapping {
     /// Maps the first `len` bytes of `file`, shared, to read and write; inherited by forked children.
-    pub(crate) fn shared(file: impl AsFd, len: usize, populate: bool) -> io::Result<Self> {
-        let populate = if populate { MapFlags::MAP_POPULATE } else { MapFlags::empty() };
-        Self::of_file(file, len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED | populate)
+    pub(crate) fn shared(file: impl AsFd, len: usize, wishes: Wishes) -> io::Result<Self> {
+        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
+        let populate = if wishes.populate { MapFlags::MAP_POPULATE } else { MapFlags::empty() };
+        let mapping = if wishes.huge_pages {
+            let mapping = Self::aligned(file, len, protection)?;
+            mapping.collapse();
+            if wishes.populate {
+                // What could not be collapsed. Before Linux 5.14 the pages come when they are touched.
+                let _ = mapping.advise_raw(MADV_POPULATE_WRITE);
+            }
+            mapping
+        } else {
+            Self::of_file(file, len, protection, MapFlags::MAP_SHARED | populate)?
+        };
+        if wishes.locked {
+            // SAFETY: the range is ours; its pages only come and stay.
+            unsafe { mlock(mapping.base, len)? };
+        }
+        Ok(mapping)
     }
 
     /// Maps the first page of `file` to read, not inherited by forked children: as long as the address space exists, so does
@@ -119,6 +168,47 @@ impl Mapping {
         Ok(self.base.addr().saturating_add(offset))
     }
 
+    /// Maps the first `len` bytes of `file` where a huge page can begin.
+    fn aligned(file: impl AsFd, len: usize, protection: ProtFlags) -> io::Result<Self> {
+        let page = page_size();
+        let size = len.checked_next_multiple_of(page).and_then(|len| len.checked_add(HUGE_PAGE));
+        let room =
+            Self::anonymous_with(size.ok_or(io::ErrorKind::OutOfMemory)?, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE)?;
+        let before = room.base.addr().get().next_multiple_of(HUGE_PAGE) - room.base.addr().get();
+        // SAFETY: `before` is less than `HUGE_PAGE`, so `len` bytes from there lie inside `room`, which is ours and nobody has
+        // pointers into; MAP_FIXED replaces nothing else.
+        let base = unsafe {
+            let at = room.base.byte_add(before);
+            let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
+            mmap(Some(at.addr()), len, protection, MapFlags::MAP_SHARED | MapFlags::MAP_FIXED, file, 0)?
+        };
+        let room = core::mem::ManuallyDrop::new(room);
+        let after = before + len.next_multiple_of(page);
+        // SAFETY: what is left of `room` before and behind the new mapping; `room` itself is not unmapped any more.
+        unsafe {
+            if before > 0 {
+                munmap(room.base, before)?;
+            }
+            if room.len() > after {
+                munmap(room.base.byte_add(after), room.len() - after)?;
+            }
+        }
+        Ok(Self { base, len: NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)? })
+    }
+
+    /// Asks for huge pages, now and later. That the kernel has none to give is no error.
+    fn collapse(&self) {
+        let _ = self.advise(MmapAdvise::MADV_HUGEPAGE);
+        // Since Linux 6.1; it does so also where huge pages do not come by themselves.
+        let _ = self.advise_raw(MADV_COLLAPSE);
+    }
+
+    fn advise_raw(&self, advice: libc::c_int) -> io::Result<()> {
+        // SAFETY: the range is ours and the advices that this is used for change nothing but the pages behind it.
+        let advised = unsafe { libc::madvise(self.base.as_ptr(), self.len(), advice) };
+        if advised == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
     fn of_file(file: impl AsFd, len: usize, protection: ProtFlags, flags: MapFlags) -> io::Result<Self> {
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
         // SAFETY: without MAP_FIXED the kernel picks an unused range.
@@ -127,8 +217,11 @@ impl Mapping {
     }
 
     fn anonymous(len: usize, sharing: MapFlags) -> io::Result<Self> {
+        Self::anonymous_with(len, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, sharing)
+    }
+
+    fn anonymous_with(len: usize, protection: ProtFlags, sharing: MapFlags) -> io::Result<Self> {
         let len = NonZeroUsize::new(len).ok_or(io::ErrorKind::InvalidInput)?;
-        let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: without MAP_FIXED the kernel picks an unused range.
         let base = unsafe { mmap_anonymous(None, len, protection, sharing)? };
         Ok(Self { base, len })
