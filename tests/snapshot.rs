@@ -89,3 +89,26 @@ fn a_writer_that_stays_within_its_turn_keeps_no_reader_waiting_and_its_death_let
     writer.reap();
     assert_eq!(cell.read(), [cell.version() + 1; 64]);
 }
+
+#[test]
+fn a_child_that_was_forked_within_a_write_writes_nothing() {
+    let stage = Stage::create();
+    let cell = stage.region.insert("cell", Snapshot::<Value>::new([1; 64])).expect("room");
+    let mut child = 0;
+
+    let written = cell.update(|value| {
+        *value = [2; 64];
+        // SAFETY: the child goes on with its own copy of everything and ends below.
+        child = unsafe { libc::fork() };
+    });
+    if child == 0 {
+        common::exit_now(i32::from(!matches!(written, Err(shmkit::Error::Forked))));
+    }
+    let mut status = 0;
+    // SAFETY: the child of this process, once.
+    assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+
+    assert_eq!(status, 0);
+    assert!(written.is_ok());
+    assert_eq!((cell.read(), cell.version()), ([2; 64], 1));
+}

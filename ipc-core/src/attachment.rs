@@ -1,12 +1,14 @@
 //! One region as this process has it: the mapping, and the participation that goes with it.
 
 use core::sync::atomic::Ordering::Relaxed;
-use core::sync::atomic::{AtomicBool, AtomicUsize};
+use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
+use core::time::Duration;
 use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config;
 use crate::crash_point;
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::identity::{self, Token};
 use crate::keeper::Seat;
@@ -48,6 +50,8 @@ pub(crate) struct Attachment {
     has_keeper: AtomicBool,
     /// Whether there may be one.
     wants_keeper: bool,
+    /// When a thread of this process that waited last looked for deaths.
+    last_look: LastLook,
     /// The creator's token if the name is to go with the last handle.
     unlink: Option<Token>,
 }
@@ -61,6 +65,7 @@ impl Attachment {
             index: AtomicUsize::new(usize::MAX),
             has_keeper: AtomicBool::new(false),
             wants_keeper: terms.keeper,
+            last_look: LastLook::now(),
             unlink: terms.unlink_on_drop.then_some(token),
         }
     }
@@ -75,6 +80,7 @@ impl Attachment {
             index: AtomicUsize::new(mine.index),
             has_keeper: AtomicBool::new(mine.seat.is_some()),
             wants_keeper: mine.seat.is_some(),
+            last_look: LastLook::now(),
             participation: Mutex::new(Some(mine)),
             unlink: None,
         }
@@ -93,8 +99,15 @@ impl Attachment {
         self.has_keeper.load(Relaxed)
     }
 
+    /// Whether nobody in this process has looked for deaths for `time`. Of those who ask at once, one is told so: it is to
+    /// [look](Self::sweep).
+    pub(crate) fn is_look_due(&self, time: Duration) -> bool {
+        self.last_look.is_due(time)
+    }
+
     /// Looks for deaths that nobody has told of; says whether there were any.
     pub(crate) fn sweep(&self) -> bool {
+        self.last_look.note();
         let me = Some(self.index.load(Relaxed)).filter(|index| *index != usize::MAX);
         self.participants().sweep(me, |index| proof::is_dead(&self.region, index))
     }
@@ -199,6 +212,29 @@ impl Attachment {
             }
             Ok(())
         })?
+    }
+}
+
+/// A moment, in nanoseconds of the monotonic clock.
+#[derive(Debug)]
+pub(crate) struct LastLook(AtomicU64);
+
+impl LastLook {
+    fn now() -> Self {
+        Self(AtomicU64::new(Deadline::now().as_nanos()))
+    }
+
+    /// It is now.
+    pub(crate) fn note(&self) {
+        self.0.store(Deadline::now().as_nanos(), Relaxed);
+    }
+
+    /// Whether it was longer ago than `time`; then it is now.
+    pub(crate) fn is_due(&self, time: Duration) -> bool {
+        let (last, now) = (self.0.load(Relaxed), Deadline::now().as_nanos());
+        let is_due = now.saturating_sub(last) >= time.as_nanos() as u64;
+        // One thread is enough.
+        is_due && self.0.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
     }
 }
 

@@ -217,6 +217,9 @@ impl<T: Pod> Cells<T> {
 
     /// Writes `value` to all elements.
     pub fn fill(&self, value: T) {
+        if size_of::<T>() == 0 {
+            return;
+        }
         // Whole pages of it, and few of them small: a store for each element would take many times as long.
         let mut page = [0u64; 512];
         let room = size_of_val(&page);

@@ -46,7 +46,7 @@ pub(crate) unsafe fn load(shared: *const u8, private: *mut u8, len: usize, unit:
     // SAFETY: the three parts make up the two ranges, which the caller vouches for; the middle one begins aligned in shared memory.
     unsafe {
         move_units(shared, private, head, shared.addr());
-        move_words(shared.add(head), private.add(head), words, shared.addr() + head, unit);
+        load_words(shared.add(head), private.add(head), words, unit);
         move_units(shared.add(tail), private.add(tail), len - tail, shared.addr() + tail);
     }
 }
@@ -63,7 +63,7 @@ pub(crate) unsafe fn store(private: *const u8, shared: *mut u8, len: usize, unit
     // SAFETY: as in `load`.
     unsafe {
         move_units(private, shared, head, shared.addr());
-        move_words(private.add(head), shared.add(head), words, shared.addr() + head, unit);
+        store_words(private.add(head), shared.add(head), words, unit);
         move_units(private.add(tail), shared.add(tail), len - tail, shared.addr() + tail);
     }
 }
@@ -75,72 +75,89 @@ fn parts(shared: usize, len: usize) -> (usize, usize) {
     (head, (len - head) / WORD)
 }
 
-/// Moves `words` words, whose shared side begins at `place`.
-///
-/// # Safety
-///
-/// As for [`load`]; the shared side is aligned to a word.
+/// Defines the moves of words that load from shared memory, or store into it: `$shared` is which of the two operands that is, `$load` and
+/// `$store` move pairs of words. Aligned moves are one access with AVX; of unaligned ones the manuals do not say so, also where they
+/// are aligned.
 #[cfg(target_arch = "x86_64")]
-#[inline]
-unsafe fn move_words(from: *const u8, to: *mut u8, words: usize, place: usize, unit: usize) {
-    let whole = (from.addr() ^ to.addr()) % unit == 0;
-    if words >= LONG && whole {
-        // SAFETY: reads and writes exactly the two ranges; the direction flag is clear at all times by the calling convention.
-        unsafe {
-            core::arch::asm!(
-                "rep movsq",
-                inout("rsi") from => _, inout("rdi") to => _, inout("rcx") words => _,
-                options(nostack, preserves_flags)
-            );
+macro_rules! words {
+    ($name:ident($from:ident, $to:ident), $shared:ident, $load:literal, $store:literal) => {
+        /// Moves `words` words.
+        ///
+        /// # Safety
+        ///
+        /// As for [`load`]; the shared side is aligned to a word.
+        #[inline]
+        unsafe fn $name($from: *const u8, $to: *mut u8, words: usize, unit: usize) {
+            let whole = ($from.addr() ^ $to.addr()) % unit == 0;
+            if words >= LONG && whole {
+                // SAFETY: reads and writes exactly the two ranges; the direction flag is clear at all times by the calling convention.
+                unsafe {
+                    core::arch::asm!(
+                        "rep movsq",
+                        inout("rsi") $from => _, inout("rdi") $to => _, inout("rcx") words => _,
+                        options(nostack, preserves_flags)
+                    );
+                }
+                return;
+            }
+            // One word so that pairs of words are aligned in shared memory.
+            let lead = ($shared.addr() / WORD % 2).min(words);
+            let (blocks, rest) = ((words - lead) / 8, (words - lead) % 8);
+            // SAFETY: reads and writes exactly the two ranges; behind the first word the shared side is aligned to 16 bytes.
+            unsafe {
+                core::arch::asm!(
+                    "test {lead}, {lead}",
+                    "jz 2f",
+                    "mov {word}, [{from}]",
+                    "mov [{to}], {word}",
+                    "add {from}, 8",
+                    "add {to}, 8",
+                    "2:",
+                    "test {blocks}, {blocks}",
+                    "jz 4f",
+                    "3:",
+                    concat!($load, " {a}, [{from}]"),
+                    concat!($load, " {b}, [{from} + 16]"),
+                    concat!($load, " {c}, [{from} + 32]"),
+                    concat!($load, " {d}, [{from} + 48]"),
+                    concat!($store, " [{to}], {a}"),
+                    concat!($store, " [{to} + 16], {b}"),
+                    concat!($store, " [{to} + 32], {c}"),
+                    concat!($store, " [{to} + 48], {d}"),
+                    "add {from}, 64",
+                    "add {to}, 64",
+                    "dec {blocks}",
+                    "jnz 3b",
+                    "4:",
+                    "test {rest}, {rest}",
+                    "jz 6f",
+                    "5:",
+                    "mov {word}, [{from}]",
+                    "mov [{to}], {word}",
+                    "add {from}, 8",
+                    "add {to}, 8",
+                    "dec {rest}",
+                    "jnz 5b",
+                    "6:",
+                    from = inout(reg) $from => _, to = inout(reg) $to => _, lead = in(reg) lead,
+                    blocks = inout(reg) blocks => _, rest = inout(reg) rest => _, word = out(reg) _,
+                    a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
+                    options(nostack)
+                );
+            }
         }
-        return;
-    }
-    // One word so that pairs of words are aligned.
-    let lead = (place / WORD % 2).min(words);
-    let (blocks, rest) = ((words - lead) / 8, (words - lead) % 8);
-    // SAFETY: reads and writes exactly the two ranges.
-    unsafe {
-        core::arch::asm!(
-            "test {lead}, {lead}",
-            "jz 2f",
-            "mov {word}, [{from}]",
-            "mov [{to}], {word}",
-            "add {from}, 8",
-            "add {to}, 8",
-            "2:",
-            "test {blocks}, {blocks}",
-            "jz 4f",
-            "3:",
-            "movups {a}, [{from}]",
-            "movups {b}, [{from} + 16]",
-            "movups {c}, [{from} + 32]",
-            "movups {d}, [{from} + 48]",
-            "movups [{to}], {a}",
-            "movups [{to} + 16], {b}",
-            "movups [{to} + 32], {c}",
-            "movups [{to} + 48], {d}",
-            "add {from}, 64",
-            "add {to}, 64",
-            "dec {blocks}",
-            "jnz 3b",
-            "4:",
-            "test {rest}, {rest}",
-            "jz 6f",
-            "5:",
-            "mov {word}, [{from}]",
-            "mov [{to}], {word}",
-            "add {from}, 8",
-            "add {to}, 8",
-            "dec {rest}",
-            "jnz 5b",
-            "6:",
-            from = inout(reg) from => _, to = inout(reg) to => _, lead = in(reg) lead,
-            blocks = inout(reg) blocks => _, rest = inout(reg) rest => _, word = out(reg) _,
-            a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, d = out(xmm_reg) _,
-            options(nostack)
-        );
-    }
+    };
 }
+
+#[cfg(target_arch = "x86_64")]
+words!(load_words(from, to), from, "movaps", "movups");
+#[cfg(target_arch = "x86_64")]
+words!(store_words(from, to), to, "movups", "movaps");
+
+#[cfg(target_arch = "aarch64")]
+use move_words as load_words;
+#[cfg(target_arch = "aarch64")]
+use move_words as store_words;
 
 /// Moves `words` words. A pair is two accesses of a word each.
 ///
@@ -149,7 +166,7 @@ unsafe fn move_words(from: *const u8, to: *mut u8, words: usize, place: usize, u
 /// As for [`load`]; the shared side is aligned to a word.
 #[cfg(target_arch = "aarch64")]
 #[inline]
-unsafe fn move_words(from: *const u8, to: *mut u8, words: usize, _place: usize, _unit: usize) {
+unsafe fn move_words(from: *const u8, to: *mut u8, words: usize, _unit: usize) {
     // SAFETY: reads and writes exactly the two ranges.
     unsafe {
         core::arch::asm!(

@@ -39,6 +39,12 @@ impl Deadline {
         Self { seconds: 0, nanoseconds: 0 }
     }
 
+    /// Nanoseconds since the beginning of the clock.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn as_nanos(self) -> u64 {
+        (self.seconds * 1_000_000_000 + self.nanoseconds) as u64
+    }
+
     pub(crate) fn plus(self, duration: Duration) -> Option<Self> {
         let nanoseconds = self.nanoseconds + i64::from(duration.subsec_nanos());
         let seconds = i64::try_from(duration.as_secs()).ok()?;

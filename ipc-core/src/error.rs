@@ -59,6 +59,8 @@ pub enum Error {
     },
     /// Somebody else keeps the name locked for longer than an opener may wait: a process stopped in the middle.
     Busy,
+    /// The calling process is a forked child, and what it was about to end was begun by its parent, who still is to end it.
+    Forked,
     /// The region holds no object of this name.
     NoSuchObject {
         /// Its name.
@@ -127,6 +129,7 @@ impl fmt::Display for Error {
                 "all {capacity} participants of the region are alive: make it for more with RegionOptions::participants"
             ),
             Self::Busy => f.write_str("a process that opens or unlinks the region does not get on: it may be stopped"),
+            Self::Forked => f.write_str("this was begun by the parent process, and is the parent's to end"),
             Self::NoSuchObject { name } => write!(f, "the region holds no object {name:?}: insert it first"),
             Self::ObjectExists { name } => write!(f, "the region holds an object {name:?} already: get it instead"),
             Self::WrongType { name, found, asked } => {

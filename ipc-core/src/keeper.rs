@@ -30,7 +30,7 @@ use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mapped::{Claim, Mapped};
-use crate::participants::{WAITERS, Watch};
+use crate::participants::WAITERS;
 use crate::proof;
 use crate::shim::futex::{FutexWord, Woken};
 use crate::sys::futex::{self, MAX_WORDS, RawWord};
@@ -199,12 +199,13 @@ impl Keeper {
         let mut words = Vec::with_capacity(MAX_WORDS);
         loop {
             words.clear();
-            let pause = match self.look(&mut words) {
-                Again::Soon => Some(retry.min(LAST_RETRY)),
-                Again::Regularly => Some(LAST_RETRY),
-                Again::UntilSettled => Some(retry.min(LAST_SETTLING)),
-                Again::WhenTold => None,
-            };
+            let again = self.look(&mut words);
+            let pause = [
+                again.soon.then(|| retry.min(LAST_RETRY)),
+                again.regularly.then_some(LAST_RETRY),
+                again.until_settled.then_some(retry),
+            ];
+            let pause = pause.into_iter().flatten().min();
             let woken = futex::wait_raw(&words, pause.and_then(Deadline::after));
             retry = if woken == Woken::TimedOut { (retry * 2).min(LAST_SETTLING) } else { FIRST_RETRY };
         }
@@ -222,7 +223,7 @@ impl Keeper {
         if self.seen.swap(control, Release) != control {
             crate::shim::futex::wake(&self.seen, u32::MAX);
         }
-        let mut again = Again::WhenTold;
+        let mut again = Again::default();
         for (region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
@@ -233,12 +234,9 @@ impl Keeper {
             if let Some((index, liveness)) = watch.target {
                 words.push(RawWord { address: participants.liveness_word(index).address(), expected: liveness });
             }
-            again = again.max(match &watch {
-                Watch { unconfirmed: true, .. } => Again::Soon,
-                Watch { unwatched: true, .. } => Again::Regularly,
-                Watch { unsettled: true, .. } => Again::UntilSettled,
-                _ => Again::WhenTold,
-            });
+            again.soon |= watch.unconfirmed;
+            again.regularly |= watch.unwatched;
+            again.until_settled |= watch.unsettled;
         }
         again
     }
@@ -307,11 +305,13 @@ impl Keeper {
     }
 }
 
-/// When a keeper has to look again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Again {
-    WhenTold,
-    UntilSettled,
-    Regularly,
-    Soon,
+/// Why a keeper has to look again by itself.
+#[derive(Clone, Copy, Default)]
+struct Again {
+    /// A death is not confirmed yet.
+    soon: bool,
+    /// Somebody has no keeper.
+    regularly: bool,
+    /// Another keeper has not seen the roster yet.
+    until_settled: bool,
 }

@@ -40,15 +40,13 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::identity::{self, FLAG, Token};
-use crate::shim::{AtomicU64, spin_loop};
+use crate::shim::AtomicU64;
+use crate::spin::spin;
 use crate::wait::{Site, Woken, wake_one};
 use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
 const WAITING: u64 = FLAG;
-
-/// How often a locker looks before it sleeps. In a model each look would only multiply the orders to explore.
-const SPINS: u32 = if cfg!(ipc_loom) { 0 } else { 100 };
 
 /// The lock. Zeroes are an unlocked one.
 #[repr(transparent)]
@@ -162,7 +160,9 @@ impl RawLock {
 
     #[cold]
     fn lock_contended(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
-        if self.spin() == 0 {
+        // Once somebody sleeps, waiting takes long anyway.
+        let looked = spin(|| Some(self.word.load(Relaxed)).filter(|word| *word == 0 || word & WAITING != 0));
+        if looked == Some(0) {
             if let Some(held) = self.lock_free() {
                 return Ok(held);
             }
@@ -233,20 +233,6 @@ impl RawLock {
             }
         }
         Err(NotHeld::TimedOut)
-    }
-
-    /// Looks for a while whether the lock becomes free; returns the last look.
-    fn spin(&self) -> u64 {
-        let mut left = SPINS;
-        loop {
-            let word = self.word.load(Relaxed);
-            // Once somebody sleeps, waiting takes long anyway.
-            if word == 0 || word & WAITING != 0 || left == 0 {
-                return word;
-            }
-            left -= 1;
-            spin_loop();
-        }
     }
 }
 

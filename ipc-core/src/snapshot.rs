@@ -202,7 +202,8 @@ impl<T: Pod> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`write`](Self::write).
+    /// Those of [`write`](Self::write); [`Error::Forked`] in a child that `change` has forked, in which nothing was written: the turn is
+    /// its parent's.
     ///
     /// # Panics
     ///
@@ -212,6 +213,9 @@ impl<T: Pod> Snapshot<T> {
         // Relaxed, here and in the copy: the lock orders it after the last write.
         let mut value = self.copy(self.version.load(Relaxed)).load();
         let result = change(&mut value);
+        if !turn.held.is_own() {
+            return Err(Error::Forked);
+        }
         turn.publish(&value);
         Ok(result)
     }

@@ -87,7 +87,8 @@
 //! # Safety net
 //!
 //! News of a death travels through another participant's keeper, and that process may be stopped (SIGSTOP). Therefore no wait
-//! sleeps for longer than a second without looking for deaths by itself. Such rescues are counted.
+//! sleeps for longer than a second without looking for deaths by itself; nor does a process whose waits are shorter than that, or are
+//! ended by others again and again, go for longer without a look. Such rescues are counted.
 
 use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
@@ -123,10 +124,12 @@ pub struct Epoch(u32);
 pub struct Site {
     token: Token,
     region: Option<Arc<Attachment>>,
+    /// When it was found: about when the wait began.
+    since: Deadline,
 }
 
 impl Site {
-    /// The site of `primitive`.
+    /// The site of `primitive`, which is the thing itself and not a handle to it: `Site::of(&*shm)`.
     ///
     /// # Errors
     ///
@@ -134,8 +137,12 @@ impl Site {
     /// without a token of its own it can neither hold anything nor wait.
     #[cold]
     pub fn of<T>(primitive: &T) -> Result<Self, Error> {
+        Self::at(core::ptr::from_ref(primitive).addr())
+    }
+
+    fn at(address: usize) -> Result<Self, Error> {
         let token = ensure_token()?;
-        Ok(Self { token, region: find(core::ptr::from_ref(primitive).addr()) })
+        Ok(Self { token, region: find(address), since: Deadline::now() })
     }
 
     /// The token that the calling process holds things under.
@@ -159,10 +166,15 @@ impl Site {
     }
 
     /// [`is_alive`](Self::is_alive), for those who are not going to wait: a process without a keeper hears of deaths only when it
-    /// looks for them, so it does.
+    /// looks for them, so it does. With a keeper it does so once in a second, as those who wait do.
     pub fn is_alive_now(&self, token: Token) -> bool {
-        if let Some(region) = self.region.as_ref().filter(|region| !region.has_keeper()) {
+        let Some(region) = &self.region else {
+            return true;
+        };
+        if !region.has_keeper() {
             region.sweep();
+        } else if crate::config::get().safety_net && self.is_alive(token) {
+            self.look_if_due(region, NET, true);
         }
         self.is_alive(token)
     }
@@ -178,6 +190,10 @@ impl Site {
             return futex::wait(&[(word, expected)], deadline);
         };
         let (slice, is_net) = self.slice(region);
+        // A process without a keeper hears of deaths by this alone.
+        if !is_net && self.look_if_due(region, NO_KEEPER, false) {
+            return Woken::Maybe;
+        }
         let look = slice.and_then(Deadline::after);
         let until = match (look, deadline) {
             (Some(look), Some(deadline)) => Some(look.min(deadline)),
@@ -186,7 +202,12 @@ impl Site {
         let participants = region.participants();
         let woken = futex::wait(&[(word, expected), (participants.epoch_word(), epoch.0)], until);
         if woken == Woken::Maybe || until == deadline {
-            return woken;
+            // Whoever is woken again and again, or waits for short times only, must learn of deaths, too.
+            let has_waited = woken == Woken::TimedOut || self.since.plus(NET).is_some_and(Deadline::has_passed);
+            return match slice {
+                Some(slice) if has_waited && self.look_if_due(region, slice, is_net) => Woken::Maybe,
+                _ => woken,
+            };
         }
         // A word that has changed says nothing: the lock may have gone from hand to hand among others.
         let missed = self.epoch() != epoch;
@@ -214,19 +235,44 @@ impl Site {
         deadline: Option<Deadline>,
         mut condition: impl FnMut() -> Option<R>,
     ) -> Option<R> {
+        let mut again;
+        let mut site = self;
         loop {
             // Both before the condition, which may change in between: then the wait returns at once.
-            let epoch = self.epoch();
+            let epoch = site.epoch();
             let expected = word.value();
             // Acquire pairs with the Release of whoever has changed the word: the condition sees what came before that.
             fence(Acquire);
             if let Some(result) = condition() {
                 return Some(result);
             }
-            if self.wait(word, expected, epoch, deadline) == Woken::TimedOut {
-                return condition();
+            let woken = site.wait(word, expected, epoch, deadline);
+            if woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed) {
+                let last = condition();
+                if last.is_none() && woken == Woken::Maybe {
+                    // It may have been meant for one of several who wait: the next one is woken in our place.
+                    wake_one(word);
+                }
+                return last;
+            }
+            if !site.is_own() {
+                // A signal handler has forked: the child takes part by itself from here on, or hears of no deaths. If it cannot, it goes on
+                // as it was.
+                if let Ok(own) = Self::at(word.address().addr()) {
+                    again = own;
+                    site = &again;
+                }
             }
         }
+    }
+
+    /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any.
+    fn look_if_due(&self, region: &Attachment, time: Duration, is_net: bool) -> bool {
+        let found = region.is_look_due(time) && region.sweep();
+        if found && is_net {
+            region.participants().count_rescue();
+        }
+        found
     }
 
     /// After which time to look for deaths, and whether that is the safety net.

@@ -345,3 +345,13 @@ fn elements_less_aligned_than_large_are_copied_wherever_they_lie() {
 fn an_impossible_ordering_panics_as_in_std() {
     let _ = array::<u8>(1).store(0, 1, Acquire);
 }
+
+#[test]
+fn elements_without_bytes_are_filled_at_once() {
+    let region = Region::anonymous(1 << 16).expect("a region");
+    let empty = region.insert_array::<[u32; 0]>("empty", usize::MAX).expect("no room is needed");
+
+    empty.fill([]);
+
+    assert_eq!(empty.len(), usize::MAX);
+}

@@ -88,6 +88,12 @@ impl Attachment {
         true
     }
 
+    /// Models have no clock.
+    #[allow(clippy::unused_self, reason = "the face of the real one")]
+    pub(crate) fn is_look_due(&self, _time: core::time::Duration) -> bool {
+        false
+    }
+
     pub(crate) fn sweep(&self) -> bool {
         let me = actor().map(|actor| actor.index);
         self.participants().sweep(me, |index| self.is_dead(index))
