@@ -7,6 +7,8 @@
 #![cfg(ipc_crash)]
 
 mod common;
+#[path = "crash_scenes/semaphore.rs"]
+mod semaphore;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -14,12 +16,14 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use semaphore::semaphore_waiter;
+
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
 use memmap2::MmapRaw;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer);
+roles!(victim, party, newcomer, semaphore_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -28,7 +32,7 @@ const TOO_MANY: usize = 200;
 type Scene = fn(&Name, &mut Child, &Stage);
 
 /// What the victim of each scene does, and which crash points it is there for.
-const SCENES: [(&str, Scene); 13] = [
+const SCENES: &[(&str, Scene)] = &[
     ("create", alone),
     ("open", alone),
     ("unlink", alone),
@@ -42,12 +46,17 @@ const SCENES: [(&str, Scene); 13] = [
     ("fork", alone),
     ("write", before_readers),
     ("update", before_readers),
+    ("semaphore_alone", semaphore::alone),
+    ("semaphore_release", semaphore::beside_sleepers),
+    ("semaphore_acquire", semaphore::among_sleepers),
+    ("semaphore_acquire_many", semaphore::among_sleepers_for_many),
+    ("semaphore_pass_on", semaphore::before_another_sleeper),
 ];
 
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    for (scene, run) in SCENES {
+    for &(scene, run) in SCENES {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -259,6 +268,7 @@ fn victim(parent: &mut Parent) {
                 status => panic!("the child failed by itself: {status}"),
             }
         }
+        scene if scene.starts_with("semaphore_") => semaphore::victim(scene, parent, &stage_name, die_at),
         unknown => panic!("no scene {unknown:?}"),
     }
     parent.say(disarm().join(" "));
@@ -291,6 +301,10 @@ fn die() -> ! {
 
 fn sleeps(victim: &Child) -> bool {
     state(victim.pid(), victim.thread()) == Some('S')
+}
+
+fn has_stopped(victim: &Child) -> bool {
+    state(victim.pid(), victim.thread()) == Some('T')
 }
 
 /// The names of all crash points, from the sources.

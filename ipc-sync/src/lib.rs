@@ -1,6 +1,7 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
-//! * [`Mutex`]: mutual exclusion that outlives its owner.
+//! * [`Mutex`]: mutual exclusion that outlives its owner;
+//! * [`Semaphore`]: a count of permits that belong to nobody.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
@@ -9,6 +10,8 @@
 
 mod error;
 mod mutex;
+mod semaphore;
 
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
+pub use semaphore::{Semaphore, SemaphoreError};
