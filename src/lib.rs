@@ -35,6 +35,7 @@
 //! | [`Shm`] | a handle to an object, which keeps the mapping alive |
 //! | [`SharedArray`], [`Array`] | plain values that all read and write at once; see [`Cells`] |
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
+//! | [`Permits`] | up to 64 permits, which come back when their holder dies |
 //! | [`Semaphore`] | a count of permits that belong to nobody |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |

@@ -7,6 +7,8 @@
 #![cfg(ipc_crash)]
 
 mod common;
+#[path = "crash_scenes/permits.rs"]
+mod permits;
 #[path = "crash_scenes/semaphore.rs"]
 mod semaphore;
 
@@ -16,6 +18,7 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use permits::permits_waiter;
 use semaphore::semaphore_waiter;
 
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
@@ -23,7 +26,7 @@ use memmap2::MmapRaw;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer, semaphore_waiter);
+roles!(victim, party, newcomer, permits_waiter, semaphore_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -51,6 +54,10 @@ const SCENES: &[(&str, Scene)] = &[
     ("semaphore_acquire", semaphore::among_sleepers),
     ("semaphore_acquire_many", semaphore::among_sleepers_for_many),
     ("semaphore_pass_on", semaphore::before_another_sleeper),
+    ("permits_alone", permits::alone),
+    ("permits_take_over", permits::after_dead_holder),
+    ("permits_wait", permits::among_sleepers),
+    ("permits_pass_on", permits::before_another_sleeper),
 ];
 
 #[test]
@@ -269,6 +276,7 @@ fn victim(parent: &mut Parent) {
             }
         }
         scene if scene.starts_with("semaphore_") => semaphore::victim(scene, parent, &stage_name, die_at),
+        scene if scene.starts_with("permits_") => permits::victim(scene, parent, &stage_name, die_at),
         unknown => panic!("no scene {unknown:?}"),
     }
     parent.say(disarm().join(" "));

@@ -1,6 +1,7 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
+//! * [`Permits`]: up to 64 permits, which come back when their holder dies;
 //! * [`Semaphore`]: a count of permits that belong to nobody.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
@@ -10,8 +11,10 @@
 
 mod error;
 mod mutex;
+mod permits;
 mod semaphore;
 
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
+pub use permits::{Permit, Permits, PermitsError};
 pub use semaphore::{Semaphore, SemaphoreError};

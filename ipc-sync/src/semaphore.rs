@@ -72,7 +72,7 @@ const LAYOUT: u32 = 1;
 /// A number of permits that processes take and give back.
 ///
 /// A permit belongs to nobody: any process may release what another one has acquired, or what nobody has. So the permits that a process
-/// had when it was killed are **lost**, as with a POSIX semaphore. What
+/// had when it was killed are **lost**, as with a POSIX semaphore; where they must come back, take [`Permits`](crate::Permits). What
 /// cannot happen is that a death wedges the semaphore itself, or that somebody sleeps on while there are permits.
 ///
 /// There is no queue. Whoever comes at the right moment takes a permit before those who have slept longer, and one who wants several at

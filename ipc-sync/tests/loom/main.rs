@@ -6,4 +6,5 @@
 #![cfg(ipc_loom)]
 
 mod mutex;
+mod permits;
 mod semaphore;
