@@ -34,7 +34,8 @@
 //! value, with which nobody falls asleep.
 //!
 //! Between a wake-up and its effect, WAITING is not set, and further permits that are dropped wake nobody. So whoever takes a permit
-//! after having slept has set WAITING again, and then looks whether another slot is free, for the next sleeper.
+//! after having slept has set WAITING again, and then looks whether another slot is free, for the next sleeper. One who is stopped
+//! (SIGSTOP) before that is alive, and keeps its wake-up. Others who sleep then get on when it does, or by the safety net, within a second.
 //!
 //! # A kill at each point
 //!

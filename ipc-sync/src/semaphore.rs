@@ -30,8 +30,11 @@
 //! one who takes after having slept wakes the next if it leaves permits behind, who does the same. MANY is set whenever anybody
 //! sleeps on `changes` who has not been woken, since a release wakes all of these. Both may be set when nobody sleeps.
 //!
-//! The wake-ups are those of the futex semaphore in U. Drepper, "Futexes Are Tricky", with flags in the place of a count of waiters,
-//! which the dead would leave raised.
+//! The flags in the place of a count of waiters, which the dead would leave raised, are those of the futex mutex (U. Drepper, "Futexes Are
+//! Tricky", the third mutex).
+//!
+//! One who is stopped (SIGSTOP) between its wake-up and its effect is alive, and keeps it. Others who sleep then get on when it does, or
+//! by the safety net, within a second.
 //!
 //! # A kill at each point
 //!
