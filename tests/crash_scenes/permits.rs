@@ -74,21 +74,23 @@ pub(crate) fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
     all_are_there(&permits);
 }
 
-/// The second drop finds no flag: the victim, which the first one has woken, owes the other a wake-up.
+/// Two permits come while both are stopped, so the victim leaves one behind and passes a wake-up on.
 pub(crate) fn before_another_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let permits = insert(stage, 2);
     let held = [permits.acquire().expect("a free one"), permits.acquire().expect("a free one")];
     let_sleep(victim, &permits);
     let mut waiter = start_waiter(stage);
     waiter.until_asleep();
-    victim.signal(libc::SIGSTOP);
+    [&*victim, &waiter].iter().for_each(|child| child.signal(libc::SIGSTOP));
     until("the victim stopped or dead", || has_died(victim) || has_stopped(victim));
+    until("the other stopped", || has_stopped(&waiter));
     drop(held);
     victim.signal(libc::SIGCONT);
+    until("the victim's end", || has_died(victim));
+    waiter.signal(libc::SIGCONT);
     waiter.expect("ok");
     waiter.tell("end");
     waiter.finish();
-    until("the victim's end", || has_died(victim));
     all_are_there(&permits);
 }
 

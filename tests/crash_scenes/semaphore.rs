@@ -75,16 +75,19 @@ pub(crate) fn among_sleepers_for_many(_other: &Name, victim: &mut Child, stage: 
     all_get_on(victim, &semaphore, 2, &mut [waiter]);
 }
 
-/// The second release finds no flag: the victim, which the first one has woken, owes the other a wake-up.
+/// Two permits come while both are stopped, so the victim leaves one behind and passes a wake-up on.
 pub(crate) fn before_another_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let semaphore = insert(stage, 0);
     let_sleep(victim, &semaphore);
     let mut waiter = start_waiter(stage, 1);
-    victim.signal(libc::SIGSTOP);
+    [&*victim, &waiter].iter().for_each(|child| child.signal(libc::SIGSTOP));
     until("the victim stopped or dead", || has_died(victim) || has_stopped(victim));
+    until("the other stopped", || has_stopped(&waiter));
     semaphore.release().expect("room");
     semaphore.release().expect("room");
     victim.signal(libc::SIGCONT);
+    until("the victim's end", || has_died(victim));
+    waiter.signal(libc::SIGCONT);
     waiter.expect("ok");
 }
 
