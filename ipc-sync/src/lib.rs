@@ -1,6 +1,7 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner.
+//! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
@@ -8,7 +9,9 @@
 //! held for good.
 
 mod error;
+mod event;
 mod mutex;
 
 pub use error::{LockError, LockResult, Poison, WaitError};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
