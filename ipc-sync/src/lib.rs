@@ -1,6 +1,7 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner.
+//! * [`Barrier`]: a fixed number of parties wait for one another, and learn at once if one will not come.
 //! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
@@ -8,10 +9,12 @@
 //! process, like those of `std::sync`: panics poison, but there is no death that could be told, and a guard that is forgotten there is
 //! held for good.
 
+mod barrier;
 mod error;
 mod event;
 mod mutex;
 
+pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};

@@ -5,5 +5,6 @@
 
 #![cfg(ipc_loom)]
 
+mod barrier;
 mod event;
 mod mutex;
