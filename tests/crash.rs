@@ -7,6 +7,10 @@
 #![cfg(ipc_crash)]
 
 mod common;
+#[path = "crash_scenes/barrier.rs"]
+mod of_barrier;
+#[path = "crash_scenes/event.rs"]
+mod of_event;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -16,10 +20,12 @@ use std::time::Duration;
 
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
 use memmap2::MmapRaw;
+use of_barrier::barrier_party;
+use of_event::event_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer);
+roles!(victim, party, newcomer, barrier_party, event_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -47,7 +53,7 @@ const SCENES: [(&str, Scene); 13] = [
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    for (scene, run) in SCENES {
+    for (scene, run) in SCENES.into_iter().chain(of_barrier::SCENES).chain(of_event::SCENES) {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -259,6 +265,8 @@ fn victim(parent: &mut Parent) {
                 status => panic!("the child failed by itself: {status}"),
             }
         }
+        barrier if barrier.starts_with("barrier_") => of_barrier::victim(barrier, &stage_name, parent, die_at),
+        event if event.starts_with("event_") => of_event::victim(event, &stage_name, parent, die_at),
         unknown => panic!("no scene {unknown:?}"),
     }
     parent.say(disarm().join(" "));

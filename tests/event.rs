@@ -388,14 +388,15 @@ fn the_set_of_a_waiter_that_was_killed_as_it_was_woken_reaches_the_next_or_is_go
             victim.until_asleep();
             fall_asleep(survivor, "wait auto");
 
-            let start = now_ns();
             setter.ask(&format!("set-and-kill auto {}", victim.pid()));
             victim.reap();
+            let mut start = now_ns();
             // A victim that got as far as taking the set has taken it along.
             until("the set taken", || !crossing.auto.is_set());
             if has_answered(&survivor[0]) {
                 reached += 1;
             } else {
+                start = now_ns();
                 setter.ask("set auto");
             }
             all_are_released(survivor, start);
