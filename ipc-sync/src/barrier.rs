@@ -240,7 +240,8 @@ impl Barrier {
     /// Repairs the barrier: removes the dead parties, so that others can join in their place, and begins a new round.
     ///
     /// Parties that wait meanwhile get [`BarrierError::Broken`]; all who live keep their seats. It is for one of them to call, or for
-    /// somebody else, once. When several do so at once, parties that have gone on after the first may be broken off by the next.
+    /// somebody else, once. When several do so at once, parties that have gone on after the first may be broken off by the next. A death
+    /// that nobody has heard of yet is not repaired, and breaks the barrier again.
     ///
     /// # Crash safety
     ///
@@ -399,7 +400,8 @@ impl fmt::Debug for Barrier {
 /// A seat at a [`Barrier`]; given up when dropped.
 ///
 /// While it is free, no round is completed. Dropping it in a panic breaks the barrier: the others would wait for a party that will not
-/// come. It belongs to the process that joined: in a forked child it does nothing, also when it is dropped.
+/// come. It belongs to the process that joined: in a forked child it does nothing, also when it is dropped. A party that
+/// is forgotten keeps its seat until its process ends.
 #[must_use = "if unused the seat is given up again at once"]
 pub struct Party<'a> {
     barrier: &'a Barrier,
