@@ -509,23 +509,27 @@ impl Party<'_> {
         if let Some(outcome) = spin(|| Barrier::outcome(barrier.state.load(Acquire), turn)) {
             return outcome;
         }
+        // It notes when the wait began, from which deaths are looked for. Only a forked child can fail to find one.
+        let Ok(site) = Site::of(barrier) else {
+            return Err(BarrierError::NotJoined);
+        };
         let mut woken = None;
         loop {
             // Before everything that a death may change.
-            let epoch = self.site.epoch();
+            let epoch = site.epoch();
             let state = barrier.state.load(Acquire);
             if let Some(outcome) = Barrier::outcome(state, turn) {
                 return outcome;
             }
-            // Whoever fails to break the turn finds out in the next round what it was ended by.
+            // Here and below: whoever fails to break the turn finds out in the next round what it was ended by.
+            if self.finds_dead() {
+                barrier.break_turn(turn);
+                continue;
+            }
             if woken == Some(Woken::TimedOut) || (woken.is_some() && deadline.is_some_and(Deadline::has_passed)) {
                 if barrier.break_turn(turn) {
                     return Err(BarrierError::TimedOut);
                 }
-                continue;
-            }
-            if self.finds_dead() {
-                barrier.break_turn(turn);
                 continue;
             }
             if state & WAITING == 0 {
@@ -534,7 +538,7 @@ impl Party<'_> {
                 }
                 crash_point!("barrier.wait.after_waiting");
             }
-            woken = Some(self.site.wait(&barrier.state, (state | WAITING) as u32, epoch, deadline));
+            woken = Some(site.wait(&barrier.state, (state | WAITING) as u32, epoch, deadline));
             crash_point!("barrier.wait.after_wait");
             // In a child that a signal handler has forked, the party is its parent.
             if !self.site.is_own() {
