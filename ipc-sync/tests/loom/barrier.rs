@@ -1,5 +1,7 @@
 //! Barriers: rounds, those who break them, and those who die in them.
 
+#![allow(clippy::arc_with_non_send_sync, reason = "what the threads share unguarded is what loom watches")]
+
 use core::time::Duration;
 use std::sync::{Arc, Mutex};
 

@@ -1,5 +1,7 @@
 //! Events: nobody is forgotten, one set of an auto-reset event releases one, and what came before it is visible.
 
+#![allow(clippy::arc_with_non_send_sync, reason = "what the threads share unguarded is what loom watches")]
+
 use core::sync::atomic::Ordering::Relaxed;
 use std::sync::Arc;
 
