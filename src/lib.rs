@@ -37,6 +37,8 @@
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
 //! | [`Permits`] | up to 64 permits, which come back when their holder dies |
 //! | [`Semaphore`] | a count of permits that belong to nobody |
+//! | [`Event`] | set or not, and waited for; reset by hand, or by the one waiter that it releases |
+//! | [`Barrier`] | parties that wait for one another, round after round, and learn at once if one is dead |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |

@@ -7,10 +7,14 @@
 #![cfg(ipc_crash)]
 
 mod common;
+#[path = "crash_scenes/barrier.rs"]
+mod of_barrier;
+#[path = "crash_scenes/event.rs"]
+mod of_event;
 #[path = "crash_scenes/permits.rs"]
-mod permits;
+mod of_permits;
 #[path = "crash_scenes/semaphore.rs"]
-mod semaphore;
+mod of_semaphore;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -18,15 +22,16 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use permits::permits_waiter;
-use semaphore::semaphore_waiter;
-
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
 use memmap2::MmapRaw;
+use of_barrier::barrier_party;
+use of_event::event_waiter;
+use of_permits::permits_waiter;
+use of_semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer, permits_waiter, semaphore_waiter);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -49,21 +54,13 @@ const SCENES: &[(&str, Scene)] = &[
     ("fork", alone),
     ("write", before_readers),
     ("update", before_readers),
-    ("semaphore_alone", semaphore::alone),
-    ("semaphore_release", semaphore::beside_sleepers),
-    ("semaphore_acquire", semaphore::among_sleepers),
-    ("semaphore_acquire_many", semaphore::among_sleepers_for_many),
-    ("semaphore_pass_on", semaphore::before_another_sleeper),
-    ("permits_alone", permits::alone),
-    ("permits_take_over", permits::after_dead_holder),
-    ("permits_wait", permits::among_sleepers),
-    ("permits_pass_on", permits::before_another_sleeper),
 ];
 
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    for &(scene, run) in SCENES {
+    let scenes = [SCENES, of_barrier::SCENES, of_event::SCENES, of_permits::SCENES, of_semaphore::SCENES];
+    for &(scene, run) in scenes.into_iter().flatten() {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -275,8 +272,10 @@ fn victim(parent: &mut Parent) {
                 status => panic!("the child failed by itself: {status}"),
             }
         }
-        scene if scene.starts_with("semaphore_") => semaphore::victim(scene, parent, &stage_name, die_at),
-        scene if scene.starts_with("permits_") => permits::victim(scene, parent, &stage_name, die_at),
+        scene if scene.starts_with("semaphore_") => of_semaphore::victim(scene, parent, &stage_name, die_at),
+        scene if scene.starts_with("permits_") => of_permits::victim(scene, parent, &stage_name, die_at),
+        barrier if barrier.starts_with("barrier_") => of_barrier::victim(barrier, &stage_name, parent, die_at),
+        event if event.starts_with("event_") => of_event::victim(event, &stage_name, parent, die_at),
         unknown => panic!("no scene {unknown:?}"),
     }
     parent.say(disarm().join(" "));

@@ -2,19 +2,25 @@
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
-//! * [`Semaphore`]: a count of permits that belong to nobody.
+//! * [`Semaphore`]: a count of permits that belong to nobody;
+//! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases;
+//! * [`Barrier`]: a fixed number of parties wait for one another, and learn at once if one will not come.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
 //! process, like those of `std::sync`: panics poison, but there is no death that could be told, and a guard that is forgotten there is
 //! held for good.
 
+mod barrier;
 mod error;
+mod event;
 mod mutex;
 mod permits;
 mod semaphore;
 
+pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
 pub use error::{LockError, LockResult, Poison, WaitError};
+pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
 pub use permits::{Permit, Permits, PermitsError};
 pub use semaphore::{Semaphore, SemaphoreError};

@@ -8,7 +8,15 @@ use shmkit::shim::crash::arm;
 use shmkit::{Permits, Shm};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{has_died, has_stopped, sleeps};
+use crate::{Scene, has_died, has_stopped, sleeps};
+
+/// What the victims do.
+pub(crate) const SCENES: &[(&str, Scene)] = &[
+    ("permits_alone", alone),
+    ("permits_take_over", after_dead_holder),
+    ("permits_wait", among_sleepers),
+    ("permits_pass_on", before_another_sleeper),
+];
 
 fn insert(stage: &Stage, count: u32) -> Shm<Permits> {
     stage.region.insert("permits", Permits::new(count).expect("1 to 64")).expect("room")

@@ -8,7 +8,16 @@ use shmkit::shim::crash::arm;
 use shmkit::{Semaphore, Shm};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{has_died, has_stopped, sleeps};
+use crate::{Scene, has_died, has_stopped, sleeps};
+
+/// What the victims do.
+pub(crate) const SCENES: &[(&str, Scene)] = &[
+    ("semaphore_alone", alone),
+    ("semaphore_release", beside_sleepers),
+    ("semaphore_acquire", among_sleepers),
+    ("semaphore_acquire_many", among_sleepers_for_many),
+    ("semaphore_pass_on", before_another_sleeper),
+];
 
 fn insert(stage: &Stage, value: u32) -> Shm<Semaphore> {
     stage.region.insert("semaphore", Semaphore::new(value).expect("a low value")).expect("room")

@@ -5,6 +5,8 @@
 
 #![cfg(ipc_loom)]
 
+mod barrier;
+mod event;
 mod mutex;
 mod permits;
 mod semaphore;
