@@ -39,6 +39,8 @@ const TICK: Duration = Duration::from_micros(500);
 
 /// Set in the environment of a process that adds: how often.
 const ADDITIONS: &str = "SHARED_ARRAY_ADDITIONS";
+/// Set in the environment of a process that the parent starts: who that is. Asked later, it may be another one already.
+const PARENT: &str = "SHARED_ARRAY_PARENT";
 
 /// What the processes tell one another.
 #[repr(C)]
@@ -160,7 +162,8 @@ impl Adders {
         for _ in 0..options.processes {
             let mut command = Command::new(std::env::current_exe()?);
             // The region has no name that could stay behind: it travels as the standard input.
-            command.env(ADDITIONS, options.additions.to_string()).stdin(region.as_fd().try_clone_to_owned()?);
+            command.env(ADDITIONS, options.additions.to_string()).env(PARENT, std::process::id().to_string());
+            command.stdin(region.as_fd().try_clone_to_owned()?);
             adders.0.push(command.spawn()?);
         }
         Ok(adders)
@@ -228,7 +231,7 @@ fn run(options: &Options) -> Result<bool> {
 // The processes that add.
 
 fn add(additions: u32) -> Result<()> {
-    let parent = parent_id();
+    let parent = std::env::var(PARENT)?.parse()?;
     let region = Region::from_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let shared = Shared::open(&region)?;
     shared.meet(0, parent)?;

@@ -41,6 +41,8 @@ const TICK: Duration = Duration::from_micros(500);
 
 /// Set in the environment of a buyer: its number, from 1.
 const BUYER: &str = "TICKET_OFFICE_BUYER";
+/// Set in the environment of a process that the parent starts: who that is. Asked later, it may be another one already.
+const PARENT: &str = "TICKET_OFFICE_PARENT";
 const NO_LOCK: &str = "TICKET_OFFICE_NO_LOCK";
 
 /// What all processes see, beside the stock.
@@ -177,7 +179,7 @@ impl Buyers {
         let mut buyers = Self(Vec::new());
         for number in 1..=options.buyers {
             let mut command = Command::new(std::env::current_exe()?);
-            command.env(BUYER, number.to_string());
+            command.env(BUYER, number.to_string()).env(PARENT, std::process::id().to_string());
             if !options.lock {
                 command.env(NO_LOCK, "1");
             }
@@ -291,7 +293,7 @@ fn balance(options: &Options, office: &Office, left: u32, killed: u32) -> bool {
 // The buyers.
 
 fn buy(number: u32, with_lock: bool) -> Result<()> {
-    let parent = parent_id();
+    let parent = std::env::var(PARENT)?.parse()?;
     let region = Region::from_fd(std::io::stdin().as_fd().try_clone_to_owned()?)?;
     let office = region.get::<Office>("office")?;
     let stock = region.get::<Mutex<u32>>("stock")?;

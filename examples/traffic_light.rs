@@ -48,6 +48,8 @@ const TICK: Duration = Duration::from_millis(1);
 
 /// Set in the environment of a child: what it is, and its number, from 0.
 const ROLE: &str = "TRAFFIC_LIGHT_ROLE";
+/// Set in the environment of a process that the parent starts: who that is. Asked later, it may be another one already.
+const PARENT: &str = "TRAFFIC_LIGHT_PARENT";
 const LAPS: &str = "TRAFFIC_LIGHT_LAPS";
 
 /// What was written down. Times are those of the clock, and 0 is never.
@@ -186,6 +188,7 @@ impl Children {
     fn start(&mut self, role: &str, number: usize, options: &Options, region: &Region) -> Result<()> {
         let mut command = Command::new(std::env::current_exe()?);
         command.env(ROLE, format!("{role} {number}")).env(LAPS, options.laps.to_string());
+        command.env(PARENT, std::process::id().to_string());
         // The region has no name that could stay behind: it travels as the standard input.
         command.stdin(region.as_fd().try_clone_to_owned()?);
         self.0.push(command.spawn()?);
@@ -279,7 +282,7 @@ struct Crossing {
 }
 
 fn play(role: &str) -> Result<()> {
-    let parent = parent_id();
+    let parent: u32 = std::env::var(PARENT)?.parse()?;
     // Whoever waits, for whatever, ends with the parent.
     std::thread::spawn(move || {
         while parent_id() == parent {
