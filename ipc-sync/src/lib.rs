@@ -13,6 +13,7 @@ mod error;
 mod mutex;
 mod permits;
 mod semaphore;
+mod poison;
 
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
