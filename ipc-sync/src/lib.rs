@@ -3,18 +3,22 @@
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
 //! * [`Semaphore`]: a count of permits that belong to nobody.
+//! * [`Mutex`]: mutual exclusion that outlives its owner.
+//! * [`Condvar`]: waiting until something is true of the data under a mutex.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
 //! process, like those of `std::sync`: panics poison, but there is no death that could be told, and a guard that is forgotten there is
 //! held for good.
 
+mod condvar;
 mod error;
 mod mutex;
 mod permits;
 mod semaphore;
 mod poison;
 
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
 pub use permits::{Permit, Permits, PermitsError};

@@ -14,6 +14,7 @@
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 use core::ops::{Deref, DerefMut};
 use core::time::Duration;
 use std::time::Instant;
@@ -203,7 +204,12 @@ impl<T: Pod> Mutex<T> {
 
     #[inline]
     fn guard(&self, held: Held) -> LockResult<MutexGuard<'_, T>> {
-        let guard = MutexGuard { mutex: self, held, was_panicking: std::thread::panicking(), _not_send: PhantomData };
+        self.guard_of(held, std::thread::panicking())
+    }
+
+    #[inline]
+    fn guard_of(&self, held: Held, was_panicking: bool) -> LockResult<MutexGuard<'_, T>> {
+        let guard = MutexGuard { mutex: self, held, was_panicking, _not_send: PhantomData };
         if held.after_death || self.poison.is_set() {
             return Err(Self::poisoned(guard));
         }
@@ -219,6 +225,37 @@ impl<T: Pod> Mutex<T> {
         match guard.mutex.poison.cause() {
             Ok(cause) => LockError::Poisoned { guard, cause },
             Err(error) => LockError::Failed(error),
+        }
+    }
+}
+
+impl<'a, T: Pod> MutexGuard<'a, T> {
+    /// Whether the calling process holds the lock; not so in a forked child.
+    pub(crate) fn is_own(&self) -> bool {
+        self.held.is_own()
+    }
+
+    /// Unlocks and poisons nothing, also while the thread panics: the guard is to come back.
+    pub(crate) fn suspend(self) -> Suspended<'a, T> {
+        let this = ManuallyDrop::new(self);
+        this.mutex.lock.unlock(this.held);
+        Suspended { mutex: this.mutex, was_panicking: this.was_panicking }
+    }
+}
+
+/// What is left of a guard that has unlocked in order to lock again.
+pub(crate) struct Suspended<'a, T> {
+    mutex: &'a Mutex<T>,
+    was_panicking: bool,
+}
+
+impl<'a, T: Pod> Suspended<'a, T> {
+    /// Locks again, without a deadline. As if there had been one guard all the time, a panic that began after that was made poisons.
+    pub(crate) fn resume(self) -> LockResult<MutexGuard<'a, T>> {
+        match self.mutex.lock.lock(None) {
+            Ok(held) => self.mutex.guard_of(held, self.was_panicking),
+            Err(NotHeld::TimedOut) => Err(LockError::TimedOut),
+            Err(NotHeld::Failed(error)) => Err(LockError::Failed(error)),
         }
     }
 }

@@ -5,6 +5,7 @@
 
 #![cfg(ipc_loom)]
 
+mod condvar;
 mod mutex;
 mod permits;
 mod semaphore;
