@@ -5,6 +5,7 @@
 //! * [`Semaphore`]: a count of permits that belong to nobody.
 //! * [`Mutex`]: mutual exclusion that outlives its owner.
 //! * [`Condvar`]: waiting until something is true of the data under a mutex.
+//! * [`Once`], [`OnceLock`]: something done once, a value made once, also if the one who was at it dies.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
@@ -16,6 +17,8 @@ mod error;
 mod mutex;
 mod permits;
 mod semaphore;
+mod once;
+mod once_lock;
 mod poison;
 
 pub use condvar::{Condvar, WaitTimeoutResult};
@@ -23,3 +26,5 @@ pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
 pub use permits::{Permit, Permits, PermitsError};
 pub use semaphore::{Semaphore, SemaphoreError};
+pub use once::Once;
+pub use once_lock::{InitError, OnceLock, SetError};

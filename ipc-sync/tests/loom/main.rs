@@ -9,3 +9,4 @@ mod condvar;
 mod mutex;
 mod permits;
 mod semaphore;
+mod once;
