@@ -4,6 +4,7 @@
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
 //! * [`Semaphore`]: a count of permits that belong to nobody.
 //! * [`Mutex`]: mutual exclusion that outlives its owner.
+//! * [`ReentrantMutex`]: the same, for a thread that locks again what it has locked.
 //! * [`Condvar`]: waiting until something is true of the data under a mutex.
 //! * [`Once`], [`OnceLock`]: something done once, a value made once, also if the one who was at it dies.
 //!
@@ -20,6 +21,7 @@ mod semaphore;
 mod once;
 mod once_lock;
 mod poison;
+mod reentrant;
 
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::{LockError, LockResult, Poison, WaitError};
@@ -28,3 +30,4 @@ pub use permits::{Permit, Permits, PermitsError};
 pub use semaphore::{Semaphore, SemaphoreError};
 pub use once::Once;
 pub use once_lock::{InitError, OnceLock, SetError};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};

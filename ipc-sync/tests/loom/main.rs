@@ -10,3 +10,4 @@ mod mutex;
 mod permits;
 mod semaphore;
 mod once;
+mod reentrant;
