@@ -3,6 +3,7 @@
 use core::time::Duration;
 use std::sync::Arc;
 
+use shmkit_core::crash_point;
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
 use shmkit_core::shim::model::{Attachment, Process};
@@ -29,11 +30,11 @@ impl Stock {
         *self.lock() += count;
     }
 
-    /// Waits until there is something, also if a death comes in between.
-    fn wait(&self) -> MutexGuard<'_, u32> {
+    /// Waits until there are `count`, also if a death comes in between.
+    fn wait_for(&self, count: u32) -> MutexGuard<'_, u32> {
         let mut guard = self.lock();
         loop {
-            match self.changed.wait_while(guard, |left| *left == 0) {
+            match self.changed.wait_while(guard, |left| *left < count) {
                 Ok(guard) => return guard,
                 Err(LockError::Poisoned { guard: held, .. }) => guard = held,
                 Err(error) => panic!("{error}"),
@@ -43,7 +44,7 @@ impl Stock {
     }
 
     fn take(&self) {
-        *self.wait() -= 1;
+        *self.wait_for(1) -= 1;
     }
 }
 
@@ -121,6 +122,31 @@ fn a_notification_of_all_reaches_all_who_wait_now_and_those_who_come_later() {
     });
 }
 
+/// The second one sets WAITING again before the first one, who has missed the notification by that, goes to sleep.
+#[test]
+fn a_notification_of_all_reaches_one_who_is_just_going_to_sleep_though_another_comes_to_wait() {
+    explore(3, || {
+        let (_region, [first, second, producer]) = processes();
+        let stock = Stock::new();
+        let producing = spawn(&producer, {
+            let stock = Arc::clone(&stock);
+            move || {
+                stock.add(1);
+                stock.changed.notify_all();
+            }
+        });
+        let waiting = spawn(&second, {
+            let stock = Arc::clone(&stock);
+            move || drop(stock.wait_for(2))
+        });
+        first.act();
+        drop(stock.wait_for(1));
+        stock.add(1);
+        stock.changed.notify_all();
+        [producing, waiting].into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
 /// One who was notified, but does not say that its time was over, passes the notification on, as it should.
 #[test]
 fn a_waiter_that_times_out_swallows_no_notification() {
@@ -193,7 +219,7 @@ fn the_notification_of_a_waiter_who_dies_reaches_the_other() {
         let (waiting, place) = spawn_mortal(&victim, at, {
             let stock = Arc::clone(&stock);
             move || {
-                drop(stock.wait());
+                drop(stock.wait_for(1));
                 stock.changed.notify_one();
             }
         });
@@ -205,7 +231,7 @@ fn the_notification_of_a_waiter_who_dies_reaches_the_other() {
             }
         });
         survivor.act();
-        drop(stock.wait());
+        drop(stock.wait_for(1));
         // In case it was this one who was notified.
         stock.changed.notify_one();
         [waiting, producing].into_iter().for_each(|thread| thread.join().unwrap());
@@ -219,9 +245,9 @@ fn the_notification_of_a_waiter_who_dies_reaches_the_other() {
 fn the_death_of_a_notifier_anywhere_ends_the_wait() {
     for all in [false, true] {
         let points = if all {
-            ["lock.after_cas", "condvar.notify_all.before_wake", "condvar.notify_all.after_wake"]
+            ["producer.before_lock", "condvar.notify_all.before_wake", "condvar.notify_all.after_wake"]
         } else {
-            ["lock.after_cas", "condvar.notify_one.before_wake", "condvar.notify_one.after_wake"]
+            ["producer.before_lock", "condvar.notify_one.before_wake", "condvar.notify_one.after_wake"]
         };
         explore_deaths(2, &points, move |at| {
             let (region, [survivor, victim]) = processes();
@@ -231,6 +257,7 @@ fn the_death_of_a_notifier_anywhere_ends_the_wait() {
             let (producing, place) = spawn_mortal(&victim, at, {
                 let stock = Arc::clone(&stock);
                 move || {
+                    crash_point!("producer.before_lock");
                     stock.add(1);
                     if all { stock.changed.notify_all() } else { stock.changed.notify_one() }
                 }
