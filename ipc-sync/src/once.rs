@@ -19,8 +19,8 @@
 //! |---|---|---|---|---|---|
 //! | `0` | CAS -> mine, runs | CAS -> `1`, sleeps | - | - | - |
 //! | `1` (`0` with WAITING) | CAS -> mine with WAITING, runs | sleeps | - | - | - |
-//! | `T` | CAS -> `T` with WAITING, sleeps | the same | swap -> `2` | swap -> `0` | the next caller: CAS -> mine with WAITING, runs |
-//! | `T` with WAITING | sleeps | sleeps | swap -> `2`, wake all | swap -> `0`, wake all | the same |
+//! | `T` | CAS -> `T` with WAITING, sleeps | the same | swap -> `2` | swap -> `0` | the next caller: CAS -> mine, runs |
+//! | `T` with WAITING | sleeps | sleeps | swap -> `2`, wake all | swap -> `0`, wake all | the same, with WAITING |
 //! | `2` | returns | returns | - | - | - |
 //!
 //! Whoever sleeps does so on a word with WAITING; no change that it must see leaves that bit as it is, except that a dead caller is
@@ -230,9 +230,8 @@ impl Once {
             let is_alive = |token| if deadline.is_some() { site.is_alive_now(token) } else { site.is_alive(token) };
             let runner = Token::from_word(word);
             if !runner.is_some_and(is_alive) {
-                // Whoever sleeps until the dead caller is done was woken by the death, and may sleep again already.
-                let waiting = if runner.is_some() { WAITING } else { word & WAITING };
-                let mine = site.token().word() | waiting;
+                // WAITING stays as it is: those who sleep have set it, and only an end of the function clears it.
+                let mine = site.token().word() | (word & WAITING);
                 // Acquire pairs with the Release of a function that has panicked; what a dead caller wrote is visible since its
                 // death was confirmed. Release pairs with the Acquire in `look`: whoever finds our token finds it among the participants.
                 if self.word.compare_exchange(word, mine, AcqRel, Relaxed).is_ok() {
