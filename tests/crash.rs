@@ -7,8 +7,14 @@
 #![cfg(ipc_crash)]
 
 mod common;
+#[path = "crash_scenes/condvar.rs"]
+mod condvar;
+#[path = "crash_scenes/once.rs"]
+mod once;
 #[path = "crash_scenes/permits.rs"]
 mod permits;
+#[path = "crash_scenes/reentrant.rs"]
+mod reentrant;
 #[path = "crash_scenes/semaphore.rs"]
 mod semaphore;
 
@@ -63,7 +69,8 @@ const SCENES: &[(&str, Scene)] = &[
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    for &(scene, run) in SCENES {
+    let others = condvar::SCENES.into_iter().chain(once::SCENES).chain(reentrant::SCENES);
+    for (scene, run) in SCENES.iter().copied().chain(others) {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -277,7 +284,10 @@ fn victim(parent: &mut Parent) {
         }
         scene if scene.starts_with("semaphore_") => semaphore::victim(scene, parent, &stage_name, die_at),
         scene if scene.starts_with("permits_") => permits::victim(scene, parent, &stage_name, die_at),
-        unknown => panic!("no scene {unknown:?}"),
+        other => {
+            let plays = [condvar::play, once::play, reentrant::play];
+            assert!(plays.iter().any(|play| play(other, parent, &stage_name, die_at)), "no scene {other:?}");
+        }
     }
     parent.say(disarm().join(" "));
 }

@@ -16,18 +16,18 @@
 mod condvar;
 mod error;
 mod mutex;
-mod permits;
-mod semaphore;
 mod once;
 mod once_lock;
+mod permits;
 mod poison;
 mod reentrant;
+mod semaphore;
 
 pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
-pub use permits::{Permit, Permits, PermitsError};
-pub use semaphore::{Semaphore, SemaphoreError};
 pub use once::Once;
 pub use once_lock::{InitError, OnceLock, SetError};
+pub use permits::{Permit, Permits, PermitsError};
 pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use semaphore::{Semaphore, SemaphoreError};

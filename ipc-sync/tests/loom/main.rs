@@ -7,7 +7,7 @@
 
 mod condvar;
 mod mutex;
-mod permits;
-mod semaphore;
 mod once;
+mod permits;
 mod reentrant;
+mod semaphore;
