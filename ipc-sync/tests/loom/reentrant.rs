@@ -92,7 +92,7 @@ fn threads_of_one_process_that_lock_twice_exclude_each_other() {
 /// A thread's old note stands beside the token of its process, which a sibling has put there.
 #[test]
 fn a_guard_forgotten_before_the_process_left_and_came_back_lets_its_thread_in_no_more() {
-    explore(2, || {
+    explore(3, || {
         let (_region, [process]) = processes();
         let numbers = numbers();
         process.act();
