@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
+use shmkit_core::shim::crash::run_and_die_at;
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
 use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{LockError, Poison, ReentrantMutex, ReentrantMutexGuard};
@@ -109,6 +110,30 @@ fn a_guard_forgotten_before_the_process_left_and_came_back_lets_its_thread_in_no
         thread.join().unwrap();
         assert_eq!(sum(&numbers), 2);
         assert!(!numbers.is_poisoned());
+    });
+}
+
+/// The same at the very moment when the sibling has the lock and has not written its own note.
+#[test]
+fn a_forgotten_guards_note_lets_nobody_in_while_a_sibling_takes_over() {
+    explore(1, || {
+        let (_region, [process]) = processes();
+        let numbers = numbers();
+        process.act();
+        core::mem::forget(lock(&numbers).0);
+        let later = process.leave();
+        let process = process.rejoin(later);
+        let thread = spawn(&process, {
+            let numbers = Arc::clone(&numbers);
+            // Its second crash point is `reentrant.lock.before_owner`. It stays there, and its process lives.
+            move || {
+                let place = run_and_die_at(2, || drop(lock(&numbers)));
+                assert_eq!(place, Some("reentrant.lock.before_owner"));
+            }
+        });
+        thread.join().unwrap();
+        process.act();
+        assert!(matches!(numbers.try_lock(), Err(LockError::WouldBlock)));
     });
 }
 
