@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use shmkit::wait::Site;
-use shmkit::{Condvar, LockError, MutexGuard, Shm, identity};
+use shmkit::{Condvar, Error, LockError, MutexGuard, Shm, identity};
 
 use common::{
     Net, Parent, Party, Random, Stage, answer, fork, interrupt_on, now_ns, prompt, roles, signal, signal_thread,
@@ -136,7 +136,7 @@ fn obey(parent: &mut Parent, stage: &Stage) {
                 let guard = &mut kept;
                 let child = fork(|| {
                     let waited = changed.wait(guard.take().expect("a guard"));
-                    assert!(matches!(waited, Err(LockError::Forked)), "{waited:?}");
+                    assert!(matches!(waited, Err(LockError::Failed(Error::Forked))), "{waited:?}");
                     assert!(matches!(mutex.try_lock(), Err(LockError::WouldBlock)));
                 });
                 child.reap().to_string()

@@ -6,7 +6,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use shmkit::{Once, OnceLock, Shm, WaitError};
+use shmkit::{Error, Once, OnceLock, Shm, WaitError};
 
 use common::{
     Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, roles, signal_thread, until, until_stopped,
@@ -120,7 +120,7 @@ fn player(parent: &mut Parent) {
                     [7; 64]
                 });
                 if std::process::id() != parent_of_all {
-                    let forked = matches!(done, Err(WaitError::Forked)) && value.get().is_none();
+                    let forked = matches!(done, Err(WaitError::Failed(Error::Forked))) && value.get().is_none();
                     common::exit_now(if forked { 0 } else { 1 });
                 }
                 format!("{:?}", done.map(|value| value[0]))

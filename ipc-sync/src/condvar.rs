@@ -58,7 +58,7 @@ use bytemuck::Pod;
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Epoch, Site, Woken, wake_all, wake_one};
-use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
+use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::{LockError, LockResult};
 use crate::mutex::MutexGuard;
@@ -161,9 +161,9 @@ impl Condvar {
     ///
     /// [`LockError::Poisoned`], with the guard, if the mutex is poisoned when it is locked again.
     ///
-    /// Without a guard, and then the mutex is not locked by the caller: [`LockError::Forked`] in a forked child that has inherited the
-    /// guard, whose parent goes on holding the mutex; [`LockError::Failed`] if the poison of the mutex is garbage, or in
-    /// a child that a signal handler forks during the wait and that cannot take part in the region.
+    /// [`LockError::Failed`] without a guard, and then the mutex is not locked by the caller: with [`Error::Forked`] in a forked child that
+    /// has inherited the guard, whose parent goes on holding the mutex; if the poison of the mutex is garbage; or in a child that a signal
+    /// handler forks during the wait and that cannot take part in the region.
     ///
     /// # Examples
     ///
@@ -341,7 +341,7 @@ impl Condvar {
 
     /// The site to wait at; none for a guard of the parent.
     fn site<T: Pod, G>(&self, guard: &MutexGuard<'_, T>) -> Result<Site, LockError<G>> {
-        if guard.is_own() { Site::of(self).map_err(LockError::Failed) } else { Err(LockError::Forked) }
+        if guard.is_own() { Site::of(self).map_err(LockError::Failed) } else { Err(LockError::Failed(Error::Forked)) }
     }
 
     /// All orderings on the word are relaxed: the mutex orders what the notification is about, and whoever has to see a change of the word
@@ -354,7 +354,7 @@ impl Condvar {
         deadline: Option<Deadline>,
     ) -> LockResult<TimedGuard<'a, T>> {
         if !guard.is_own() {
-            return Err(LockError::Forked);
+            return Err(LockError::Failed(Error::Forked));
         }
         let seen = self.word.fetch_or(WAITING, Relaxed) | WAITING;
         crash_point!("condvar.wait.after_mark");

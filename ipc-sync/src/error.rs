@@ -32,9 +32,8 @@ pub enum LockError<G> {
     WouldBlock,
     /// Somebody else still held the lock when the time was over.
     TimedOut,
-    /// The calling process is a forked child, and the guard that it waits with is its parent's: nothing was unlocked.
-    Forked,
-    /// No lock could be taken or waited for: [`Error::Corrupted`] if the primitive holds a value that it never writes; any other
+    /// No lock could be taken or waited for: [`Error::Corrupted`] if the primitive holds a value that it never writes;
+    /// [`Error::Forked`] for the guard of the parent in a forked child, which is to lock for itself; any other
     /// error if this process, a forked child, could not take part in the region (for example
     /// [`Error::TooManyParticipants`]).
     Failed(Error),
@@ -59,7 +58,6 @@ impl<G> LockError<G> {
             Self::Poisoned { guard, cause } => LockError::Poisoned { guard: change(guard), cause },
             Self::WouldBlock => LockError::WouldBlock,
             Self::TimedOut => LockError::TimedOut,
-            Self::Forked => LockError::Forked,
             Self::Failed(error) => LockError::Failed(error),
         }
     }
@@ -71,7 +69,6 @@ impl<G> fmt::Debug for LockError<G> {
             Self::Poisoned { cause, .. } => f.debug_struct("Poisoned").field("cause", cause).finish_non_exhaustive(),
             Self::WouldBlock => f.write_str("WouldBlock"),
             Self::TimedOut => f.write_str("TimedOut"),
-            Self::Forked => f.write_str("Forked"),
             Self::Failed(error) => f.debug_tuple("Failed").field(error).finish(),
         }
     }
@@ -88,9 +85,6 @@ impl<G> fmt::Display for LockError<G> {
             }
             Self::WouldBlock => f.write_str("the lock is held by somebody else"),
             Self::TimedOut => f.write_str("the lock was still held by somebody else when the time was over"),
-            Self::Forked => {
-                f.write_str("the guard is that of the parent process, and so is the lock: lock in this process first")
-            }
             Self::Failed(error) => write!(f, "the lock cannot be used: {error}"),
         }
     }
@@ -113,10 +107,9 @@ pub enum WaitError {
     WouldBlock,
     /// It could still not be had when the time was over.
     TimedOut,
-    /// The calling process is a forked child, and what it was about to end was begun by its parent, who still is to end it.
-    Forked,
     /// This process, a forked child, could not take part in the region (for example [`Error::TooManyParticipants`]), so it
-    /// can neither hold anything nor wait; or [`Error::Corrupted`]: the primitive holds a value that it never writes.
+    /// can neither hold anything nor wait; or [`Error::Corrupted`]: the primitive holds a value that it never writes; or
+    /// [`Error::Forked`].
     Failed(Error),
 }
 
@@ -125,7 +118,6 @@ impl fmt::Display for WaitError {
         match self {
             Self::WouldBlock => f.write_str("not to be had at once"),
             Self::TimedOut => f.write_str("still not to be had when the time was over"),
-            Self::Forked => f.write_str("begun by the parent process and left to it"),
             Self::Failed(error) => write!(f, "cannot be waited for: {error}"),
         }
     }

@@ -123,8 +123,8 @@ impl Once {
     ///
     /// # Errors
     ///
-    /// [`WaitError::Failed`], and `f` has not run. [`WaitError::Forked`] in a child that `f` has forked and that has returned from `f`, too: its
-    /// parent is still doing it.
+    /// [`WaitError::Failed`], and `f` has not run; except with [`Error::Forked`], in a child that `f` has forked and that has returned from
+    /// `f`, too: its parent is still doing it.
     ///
     /// # Panics
     ///
@@ -310,7 +310,7 @@ impl Running<'_> {
     pub(crate) fn complete(self) -> Result<(), WaitError> {
         let this = core::mem::ManuallyDrop::new(self);
         if !this.is_own() {
-            return Err(WaitError::Forked);
+            return Err(WaitError::Failed(Error::Forked));
         }
         crash_point!("once.complete.before_swap");
         this.end(COMPLETE);

@@ -35,7 +35,7 @@ use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::shim::AtomicU64;
-use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
+use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
 use crate::once::Once;
@@ -201,7 +201,7 @@ impl<T: Pod> OnceLock<T> {
     ///
     /// # Errors
     ///
-    /// [`WaitError::Failed`]. [`WaitError::Forked`] in a child that `f` has forked and that has returned from `f`, too: its parent is still
+    /// [`WaitError::Failed`]; with [`Error::Forked`] in a child that `f` has forked and that has returned from `f`, too: its parent is still
     /// to write the value.
     ///
     /// # Panics
@@ -370,7 +370,7 @@ impl<T: Pod> OnceLock<T> {
         let value = f().map_err(InitError::Init)?;
         if !running.is_own() {
             // A forked child: its parent writes the value.
-            return Err(InitError::Wait(WaitError::Forked));
+            return Err(InitError::Wait(WaitError::Failed(Error::Forked)));
         }
         crash_point!("once_lock.before_write");
         // SAFETY: within the cell, which is aligned. This thread is the one that runs `once`, so nobody else writes; nobody reads before that
