@@ -360,10 +360,15 @@ impl Condvar {
         crash_point!("condvar.wait.after_mark");
         let suspended = guard.suspend();
         crash_point!("condvar.wait.after_unlock");
-        let notified = || (self.word.load(Relaxed) != seen).then_some(Woken::Maybe);
-        // A child that a signal handler has forked just now wakes up for no reason.
-        let is_over = if site.is_own() { spin(notified) } else { Some(Woken::Maybe) };
-        let woken = is_over.unwrap_or_else(|| site.wait(&self.word, seen, epoch, deadline));
+        let is_notified = || self.word.load(Relaxed) != seen;
+        let mut woken = Woken::Maybe;
+        if spin(|| is_notified().then_some(())).is_none() {
+            // A notification changes the word before it wakes: whoever wakes up otherwise, for a look for deaths or by a signal, sleeps on.
+            // A child that a signal handler has forked just now wakes up for no reason.
+            while woken == Woken::Maybe && !is_notified() && site.epoch() == epoch && site.is_own() {
+                woken = site.wait(&self.word, seen, epoch, deadline);
+            }
+        }
         crash_point!("condvar.wait.after_wait");
         // The outcome of `wait` says for sure whether a wake-up was consumed; the clock would not.
         let outcome = WaitTimeoutResult { timed_out: woken == Woken::TimedOut };
