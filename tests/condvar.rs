@@ -311,7 +311,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
         waiter.has_said()
     });
     let reply = waiter.reply();
-    assert!(signals > 100, "only {signals} signals were sent");
+    assert!(signals > 10, "only {signals} signals were sent");
     assert_eq!(reply.text, "timed out");
     assert!(reply.took >= Duration::from_millis(300) && reply.took < Duration::from_millis(300) + prompt());
 
