@@ -1,12 +1,11 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
+//! * [`ReentrantMutex`]: the same, for a thread that locks again what it has locked;
+//! * [`Condvar`]: waiting until something is true of the data under a mutex;
+//! * [`Once`], [`OnceLock`]: something done once, a value made once, also if the one who was at it dies;
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
 //! * [`Semaphore`]: a count of permits that belong to nobody.
-//! * [`Mutex`]: mutual exclusion that outlives its owner.
-//! * [`ReentrantMutex`]: the same, for a thread that locks again what it has locked.
-//! * [`Condvar`]: waiting until something is true of the data under a mutex.
-//! * [`Once`], [`OnceLock`]: something done once, a value made once, also if the one who was at it dies.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
