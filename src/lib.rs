@@ -39,6 +39,9 @@
 //! | [`Semaphore`] | a count of permits that belong to nobody |
 //! | [`Event`] | set or not, and waited for; reset by hand, or by the one waiter that it releases |
 //! | [`Barrier`] | parties that wait for one another, round after round, and learn at once if one is dead |
+//! | [`ReentrantMutex`] | the same, for a thread that locks again what it has locked |
+//! | [`Condvar`] | waiting until something is true of the data under a mutex |
+//! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |

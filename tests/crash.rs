@@ -13,6 +13,14 @@ mod of_barrier;
 mod of_event;
 #[path = "crash_scenes/permits.rs"]
 mod of_permits;
+#[path = "crash_scenes/condvar.rs"]
+mod condvar;
+#[path = "crash_scenes/once.rs"]
+mod once;
+#[path = "crash_scenes/permits.rs"]
+mod permits;
+#[path = "crash_scenes/reentrant.rs"]
+mod reentrant;
 #[path = "crash_scenes/semaphore.rs"]
 mod of_semaphore;
 
@@ -61,6 +69,8 @@ fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
     let scenes = [SCENES, of_barrier::SCENES, of_event::SCENES, of_permits::SCENES, of_semaphore::SCENES];
     for &(scene, run) in scenes.into_iter().flatten() {
+    let others = condvar::SCENES.into_iter().chain(once::SCENES).chain(reentrant::SCENES);
+    for (scene, run) in SCENES.iter().copied().chain(others) {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -276,7 +286,10 @@ fn victim(parent: &mut Parent) {
         scene if scene.starts_with("permits_") => of_permits::victim(scene, parent, &stage_name, die_at),
         barrier if barrier.starts_with("barrier_") => of_barrier::victim(barrier, &stage_name, parent, die_at),
         event if event.starts_with("event_") => of_event::victim(event, &stage_name, parent, die_at),
-        unknown => panic!("no scene {unknown:?}"),
+        other => {
+            let plays = [condvar::play, once::play, reentrant::play];
+            assert!(plays.iter().any(|play| play(other, parent, &stage_name, die_at)), "no scene {other:?}");
+        }
     }
     parent.say(disarm().join(" "));
 }

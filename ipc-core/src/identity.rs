@@ -19,8 +19,20 @@
 //!
 //! The token lies in a page that the kernel wipes in a forked child. The child reads 0, which is nobody, and takes the cold
 //! path of whatever it does; there it attaches to every region that it inherited, and only then has a token of its own.
+//!
+//! What belongs to one thread is held under the token of its process and the [id of the thread](thread_id). The kernel's ids of threads
+//! would not do: after the death of an owner, a thread of another process can have the same.
 
+use core::cell::Cell;
 use core::num::NonZeroU64;
+
+use crate::error::Error;
+#[cfg(not(ipc_loom))]
+use crate::registry::ensure_token;
+#[cfg(ipc_loom)]
+use crate::shim::model::{ensure_token, random};
+#[cfg(not(ipc_loom))]
+use crate::sys::process::random;
 
 /// The flag bit, free for the words that hold tokens.
 pub const FLAG: u64 = 1;
@@ -157,6 +169,60 @@ pub(crate) use page::{drawn, prepare, set_current, set_pending};
 #[cfg(ipc_loom)]
 pub use crate::shim::model::current;
 
+/// The id of a thread, and the token that its process had when it was drawn. Zeroes: none yet.
+#[derive(Clone, Copy)]
+struct Thread {
+    id: u64,
+    drawn_under: u64,
+}
+
+impl Thread {
+    const NOBODY: Self = Self { id: 0, drawn_under: 0 };
+}
+
+#[cfg(not(ipc_loom))]
+std::thread_local! {
+    static THREAD: Cell<Thread> = const { Cell::new(Thread::NOBODY) };
+}
+#[cfg(ipc_loom)]
+loom::thread_local! {
+    static THREAD: Cell<Thread> = Cell::new(Thread::NOBODY);
+}
+
+/// The id of the calling thread: 64 random bits, which no other thread has in any process.
+///
+/// It stays the same as long as the thread lives. A forked child inherits the memory in which it is kept, so there the one thread of the
+/// child draws another one.
+///
+/// # Errors
+///
+/// Those of [`Site::of`](crate::wait::Site::of), and a kernel without random bits.
+#[inline]
+pub fn thread_id() -> Result<NonZeroU64, Error> {
+    let thread = THREAD.with(Cell::get);
+    if let (Some(id), Some(token), Some(now)) =
+        (NonZeroU64::new(thread.id), Token::from_word(thread.drawn_under), current())
+    {
+        if token.is_same_process(now) {
+            return Ok(id);
+        }
+    }
+    draw_thread_id()
+}
+
+#[cold]
+fn draw_thread_id() -> Result<NonZeroU64, Error> {
+    let token = ensure_token()?;
+    loop {
+        let mut bits = [0];
+        random(&mut bits)?;
+        if let Some(id) = NonZeroU64::new(bits[0]) {
+            THREAD.with(|thread| thread.set(Thread { id: id.get(), drawn_under: token.word() }));
+            return Ok(id);
+        }
+    }
+}
+
 #[cfg(all(test, not(ipc_loom)))]
 mod tests {
     use super::*;
@@ -190,6 +256,17 @@ mod tests {
         let one = token(1 << 40);
         let other = token(1 << 41);
         assert!(!one.covers(other) && !other.covers(one));
+    }
+
+    #[test]
+    fn a_thread_keeps_its_id_and_shares_it_with_no_other() {
+        let id = || thread_id().expect("random bits");
+        let mine = id();
+
+        let other = std::thread::spawn(id).join().expect("no panic");
+
+        assert_eq!(id(), mine);
+        assert_ne!(other, mine);
     }
 
     #[test]

@@ -130,6 +130,13 @@ impl RawLock {
         }
     }
 
+    /// The token in the lock: its owner's, alive or dead; `None` if the lock is free. May be outdated when it returns, unless it is the
+    /// caller's.
+    #[inline]
+    pub fn owner(&self) -> Option<Token> {
+        Token::from_word(self.look())
+    }
+
     #[inline]
     fn lock_free(&self) -> Option<Held> {
         let token = identity::current()?;
@@ -199,6 +206,7 @@ impl RawLock {
     }
 
     /// The word, for those who then ask whether its owner is alive.
+    #[inline]
     fn look(&self) -> u64 {
         // Acquire pairs with the Release in `lock_free` and `take`: an owner that is in the lock is among the participants.
         self.word.load(Acquire)

@@ -32,7 +32,8 @@ pub enum LockError<G> {
     WouldBlock,
     /// Somebody else still held the lock when the time was over.
     TimedOut,
-    /// No lock could be taken or waited for: [`Error::Corrupted`] if the primitive holds a value that it never writes; any other
+    /// No lock could be taken or waited for: [`Error::Corrupted`] if the primitive holds a value that it never writes;
+    /// [`Error::Forked`] for the guard of the parent in a forked child, which is to lock for itself; any other
     /// error if this process, a forked child, could not take part in the region (for example
     /// [`Error::TooManyParticipants`]).
     Failed(Error),
@@ -48,6 +49,16 @@ impl<G> LockError<G> {
         match self {
             Self::Poisoned { guard, .. } => Ok(guard),
             other => Err(other),
+        }
+    }
+
+    /// The same error with what `change` makes of its guard.
+    pub(crate) fn map<H>(self, change: impl FnOnce(G) -> H) -> LockError<H> {
+        match self {
+            Self::Poisoned { guard, cause } => LockError::Poisoned { guard: change(guard), cause },
+            Self::WouldBlock => LockError::WouldBlock,
+            Self::TimedOut => LockError::TimedOut,
+            Self::Failed(error) => LockError::Failed(error),
         }
     }
 }
@@ -97,7 +108,8 @@ pub enum WaitError {
     /// It could still not be had when the time was over.
     TimedOut,
     /// This process, a forked child, could not take part in the region (for example [`Error::TooManyParticipants`]), so it
-    /// can neither hold anything nor wait.
+    /// can neither hold anything nor wait; or [`Error::Corrupted`]: the primitive holds a value that it never writes; or
+    /// [`Error::Forked`].
     Failed(Error),
 }
 

@@ -1,6 +1,9 @@
 //! Process-shared synchronisation primitives that survive `kill -9`: part of shmkit.
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
+//! * [`ReentrantMutex`]: the same, for a thread that locks again what it has locked;
+//! * [`Condvar`]: waiting until something is true of the data under a mutex;
+//! * [`Once`], [`OnceLock`]: something done once, a value made once, also if the one who was at it dies;
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
 //! * [`Semaphore`]: a count of permits that belong to nobody;
 //! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases;
@@ -12,15 +15,24 @@
 //! held for good.
 
 mod barrier;
+mod condvar;
 mod error;
 mod event;
 mod mutex;
+mod once;
+mod once_lock;
 mod permits;
+mod poison;
+mod reentrant;
 mod semaphore;
 
 pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
+pub use condvar::{Condvar, WaitTimeoutResult};
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use event::Event;
 pub use mutex::{Mutex, MutexGuard};
+pub use once::Once;
+pub use once_lock::{InitError, OnceLock, SetError};
 pub use permits::{Permit, Permits, PermitsError};
+pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
 pub use semaphore::{Semaphore, SemaphoreError};

@@ -14,7 +14,7 @@ mod sys;
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use party::{ForkedParty, Party, Reply, forking_party, obey, party};
+pub(crate) use party::{ForkedParty, Party, Reply, answer, forking_party, obey, party};
 pub(crate) use process::{Child, Net, Parent, play};
 pub(crate) use stage::{Name, Stage};
 pub(crate) use sys::*;

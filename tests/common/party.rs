@@ -252,7 +252,8 @@ fn outcome<'a>(locked: LockResult<Guard<'a>>, guard: &mut Option<Guard<'a>>) -> 
     }
 }
 
-fn answer(parent: &mut Parent, start: u64, text: &str) {
+/// Says what was found, and when.
+pub(crate) fn answer(parent: &mut Parent, start: u64, text: &str) {
     let at = now_ns();
     parent.say(format_args!("{at} {} {text}", at - start));
 }

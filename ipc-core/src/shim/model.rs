@@ -44,6 +44,19 @@ pub(crate) fn ensure_token() -> Result<Token, Error> {
     current().ok_or(Error::Busy)
 }
 
+loom::lazy_static! {
+    static ref DRAWN: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+}
+
+/// Numbers that differ from each other and are the same whenever a model comes the same way.
+#[allow(clippy::unnecessary_wraps, reason = "the face of the real one")]
+pub(crate) fn random(words: &mut [u64]) -> Result<(), Error> {
+    for word in words {
+        *word = (DRAWN.fetch_add(1, Relaxed) + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+    Ok(())
+}
+
 /// Every primitive of a model lies in the region of whoever uses it.
 pub(crate) fn find(_address: usize) -> Option<Arc<Attachment>> {
     Some(actor()?.region)

@@ -7,6 +7,9 @@
 
 mod barrier;
 mod event;
+mod condvar;
 mod mutex;
+mod once;
 mod permits;
+mod reentrant;
 mod semaphore;
