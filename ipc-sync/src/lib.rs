@@ -12,6 +12,7 @@
 mod error;
 mod mutex;
 mod permits;
+mod poison;
 mod semaphore;
 
 pub use error::{LockError, LockResult, Poison, WaitError};

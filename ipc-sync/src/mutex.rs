@@ -6,36 +6,25 @@
 //! | lock: u64 (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
 //! ```
 //!
-//! # States of `poison`
+//! The poison is set by a locker that finds its predecessor dead, and by a guard that is dropped by a panic; it is written by the holder of the
+//! lock only, except for `clear_poison`, and read by the next holder. See `poison.rs` for its values.
 //!
-//! | value | meaning | becomes |
-//! |---|---|---|
-//! | 0 | sound | 1 when a locker finds its predecessor dead; 2 when a guard is dropped by a panic |
-//! | 1 | an owner died | 0 by `clear_poison` |
-//! | 2 | an owner panicked | 0 by `clear_poison`; 1 as above |
-//! | other | garbage | `Corrupted`, until `clear_poison` |
-//!
-//! It is written by the holder of the lock only, except for `clear_poison`, and read by the next holder: the lock orders both.
-//! A locker that takes over from the dead and is killed before it has written 1 is itself a dead owner to the next one.
+//! A locker that takes over from the dead and is killed before it has set it is itself a dead owner to the next one.
 
 use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
 use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
 use shmkit_core::shim::AtomicU32;
-use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
+use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
-use crate::error::{LockError, LockResult, Poison};
-
-const SOUND: u32 = 0;
-const OWNER_DIED: u32 = 1;
-const PANICKED: u32 = 2;
+use crate::error::{LockError, LockResult};
+use crate::poison::PoisonWord;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;
@@ -70,7 +59,7 @@ const LAYOUT: u32 = 1;
 #[repr(C)]
 pub struct Mutex<T> {
     lock: RawLock,
-    poison: AtomicU32,
+    poison: PoisonWord,
     reserved: AtomicU32,
     value: UnsafeCell<T>,
 }
@@ -123,7 +112,7 @@ impl<T: Pod> Mutex<T> {
         pub fn new(value: T) -> Self {
             Self {
                 lock: RawLock::new(),
-                poison: AtomicU32::new(SOUND),
+                poison: PoisonWord::new(),
                 reserved: AtomicU32::new(0),
                 value: UnsafeCell::new(value),
             }
@@ -195,12 +184,12 @@ impl<T: Pod> Mutex<T> {
     /// the lock.
     #[inline]
     pub fn is_poisoned(&self) -> bool {
-        self.poison.load(Relaxed) != SOUND
+        self.poison.is_set()
     }
 
     /// Declares the data sound again. Call it with the lock held, after looking at them.
     pub fn clear_poison(&self) {
-        self.poison.store(SOUND, Relaxed);
+        self.poison.clear();
     }
 
     #[inline]
@@ -215,7 +204,7 @@ impl<T: Pod> Mutex<T> {
     #[inline]
     fn guard(&self, held: Held) -> LockResult<MutexGuard<'_, T>> {
         let guard = MutexGuard { mutex: self, held, was_panicking: std::thread::panicking(), _not_send: PhantomData };
-        if held.after_death || self.poison.load(Relaxed) != SOUND {
+        if held.after_death || self.poison.is_set() {
             return Err(Self::poisoned(guard));
         }
         Ok(guard)
@@ -225,13 +214,11 @@ impl<T: Pod> Mutex<T> {
     fn poisoned(guard: MutexGuard<'_, T>) -> LockError<MutexGuard<'_, T>> {
         if guard.held.after_death {
             crash_point!("mutex.lock.before_poison");
-            guard.mutex.poison.store(OWNER_DIED, Relaxed);
+            guard.mutex.poison.note_death();
         }
-        match guard.mutex.poison.load(Relaxed) {
-            PANICKED => LockError::Poisoned { guard, cause: Poison::Panicked },
-            // Cleared by somebody just now: what was found on the way in still counts.
-            SOUND | OWNER_DIED => LockError::Poisoned { guard, cause: Poison::OwnerDied },
-            found => LockError::Failed(Error::Corrupted { what: "poison of a mutex", found: found.into() }),
+        match guard.mutex.poison.cause() {
+            Ok(cause) => LockError::Poisoned { guard, cause },
+            Err(error) => LockError::Failed(error),
         }
     }
 }
@@ -258,7 +245,7 @@ impl<T: Pod> Drop for MutexGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         if !self.was_panicking && std::thread::panicking() && self.held.is_own() {
-            self.mutex.poison.store(PANICKED, Relaxed);
+            self.mutex.poison.note_panic();
         }
         self.mutex.lock.unlock(self.held);
     }
