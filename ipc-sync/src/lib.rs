@@ -2,6 +2,7 @@
 //!
 //! * [`Mutex`]: mutual exclusion that outlives its owner;
 //! * [`Permits`]: up to 64 permits, which come back when their holder dies;
+//! * [`RwLock`]: many readers or one writer; readers of different processes do not slow each other down;
 //! * [`Semaphore`]: a count of permits that belong to nobody.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
@@ -13,9 +14,11 @@ mod error;
 mod mutex;
 mod permits;
 mod poison;
+mod rwlock;
 mod semaphore;
 
 pub use error::{LockError, LockResult, Poison, WaitError};
 pub use mutex::{Mutex, MutexGuard};
 pub use permits::{Permit, Permits, PermitsError};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreError};
