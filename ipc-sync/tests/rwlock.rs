@@ -74,9 +74,12 @@ fn readers_read_together_and_keep_writers_out() {
     thread::scope(|scope| {
         scope.spawn(|| assert_eq!(*lock.read().expect("a lock that is read"), 7));
         scope.spawn(|| assert!(lock.try_read().is_ok()));
+    });
+    thread::scope(|scope| {
         scope.spawn(|| assert!(matches!(lock.try_write(), Err(LockError::WouldBlock))));
         scope.spawn(|| assert!(matches!(lock.write_timeout(Duration::from_millis(20)), Err(LockError::TimedOut))));
     });
+    assert!(lock.try_read().is_ok());
 
     drop(one);
     assert!(lock.try_write().is_ok());

@@ -7,4 +7,5 @@
 
 mod mutex;
 mod permits;
+mod rwlock;
 mod semaphore;
