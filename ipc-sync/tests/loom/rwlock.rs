@@ -199,8 +199,8 @@ fn no_writer_comes_between_a_downgrade_and_its_reader() {
 
 #[test]
 fn a_reader_beside_a_downgrade_sees_what_was_written() {
-    explore(2, || {
-        let board = scene([|board| assert_eq!(board.write_and_read(), 1), read, read], nothing);
+    explore(3, || {
+        let board = scene([|board| assert_eq!(board.write_and_read(), 1), read], nothing);
         assert_eq!(board.read(), 1);
         assert!(board.lock.try_write().is_ok());
     });
