@@ -9,6 +9,8 @@
 mod common;
 #[path = "crash_scenes/permits.rs"]
 mod permits;
+#[path = "crash_scenes/rwlock.rs"]
+mod rwlock;
 #[path = "crash_scenes/semaphore.rs"]
 mod semaphore;
 
@@ -63,7 +65,7 @@ const SCENES: &[(&str, Scene)] = &[
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    for &(scene, run) in SCENES {
+    for (scene, run) in SCENES.iter().copied().chain(rwlock::SCENES) {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -277,7 +279,7 @@ fn victim(parent: &mut Parent) {
         }
         scene if scene.starts_with("semaphore_") => semaphore::victim(scene, parent, &stage_name, die_at),
         scene if scene.starts_with("permits_") => permits::victim(scene, parent, &stage_name, die_at),
-        unknown => panic!("no scene {unknown:?}"),
+        other => assert!(rwlock::play(other, parent, &stage_name, die_at), "no scene {other:?}"),
     }
     parent.say(disarm().join(" "));
 }
