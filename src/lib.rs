@@ -37,6 +37,7 @@
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
 //! | [`Permits`] | up to 64 permits, which come back when their holder dies |
 //! | [`Semaphore`] | a count of permits that belong to nobody |
+//! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |

@@ -15,7 +15,7 @@ use super::hints;
 use super::layout::{CELLS, CLOSING, Core, OPEN, SLOTS, WAITING, WRITING};
 
 /// Within which time the store of a reader that leaves is surely seen by everybody; see the module doc of [`super`].
-const SETTLING: Duration = Duration::from_micros(50);
+const SETTLING: Duration = Duration::from_micros(200);
 
 /// A reader that is in.
 #[derive(Debug)]

@@ -45,18 +45,17 @@
 //! A reader that leaves does the same, its cell first and then the gate, but by a plain store, which costs nothing, where an exchange
 //! would cost as much as coming in. A processor may look at the gate before that store has left its store buffer. So of a reader and a writer
 //! that is about to sleep, both may miss each other: the reader sees no WAITING and wakes nobody, the writer sees the cell taken.
-//! Therefore a writer that has stored WAITING first sleeps for 50 microseconds at most, looks again, and only then sleeps until it
-//! is woken. Any reader that it has still not seen leave looks at the gate later than that:
+//! Therefore a writer that has stored WAITING first sleeps for 200 microseconds at most, looks again, and only then sleeps until it
+//! is woken. By then it sees the cell of every reader that it could have missed:
 //!
-//! * its look at the gate came before WAITING was there to be seen, or it would have told;
-//! * the store comes before the look in the program, so by the time of the look it was in the store buffer, or known to be due. It gets to the
-//!   cache as fast as the buffer drains: within some hundred nanoseconds, on x86_64 and on aarch64, whatever the thread does then. An
-//!   interrupt, a switch of threads, a stop or a kill makes it no later: they leave the buffer to drain, and let a look
-//!   that has not yet been completed be done again;
-//! * 50 microseconds after WAITING the store is there, then, and the writer sees the cell free.
+//! * the reader's look at the gate came before WAITING was there to be seen, or it would have told;
+//! * in the program the store comes before the look, so by then it was in the store buffer, or about to be;
+//! * a store buffer drains by itself. It holds some dozens of stores, each of which takes some nanoseconds, and a fraction of a microsecond
+//!   if other CPUs want the same line. This goes on whatever the thread does: an interrupt, a switch of threads, a stop or a kill either
+//!   finds the look not completed, and it is done again later, or leaves the store to drain.
 //!
-//! Readers that leave later find WAITING and wake. So no one who leaves is missed, and no wake-up is replaced by hope. Should a machine
-//! hold a store back for longer, the safety net of the waiting layer ends the sleep after a second.
+//! Readers that leave later find WAITING and wake. So nobody's leaving is missed, and no bound on the sleep is part of the argument but the
+//! 200 microseconds. Should a machine hold a store back for longer, the safety net of the waiting layer ends the sleep after a second.
 //!
 //! In models, which know no time, the reader that leaves has a fence between the two instead.
 //!
@@ -82,6 +81,8 @@
 //! A gate of any other value is taken for WRITING: poison. A cell with the token of somebody alive is a reader who does not leave
 //! before that dies: a writer waits, or times out. Any other value in a cell is that of a dead. The poison is
 //! [`Corrupted`](shmkit_core::Error::Corrupted) until it is cleared.
+
+#![cfg_attr(ipc_loom, allow(clippy::modulo_one, clippy::identity_op, reason = "a line has one cell in models"))]
 
 mod algorithm;
 mod hints;
