@@ -120,7 +120,7 @@ impl Core {
             self.repair();
             let reading = match self.claim(home, held.token) {
                 Some(reading) => Ok(reading),
-                None => self.wait_for_a_cell(home, held, deadline),
+                None => self.wait_for_a_cell(held, deadline),
             };
             match reading {
                 Ok(reading) => {
@@ -208,7 +208,7 @@ impl Core {
         })
     }
 
-    /// Comes in by the cell of a dead. The caller has the turn.
+    /// Comes in by a free cell or that of a dead. The caller has the turn.
     fn inherit(&self, token: Token, is_alive: impl Fn(Token) -> bool) -> Option<Reading<'_>> {
         (0..CELLS).map(|index| self.cell(index)).find_map(|cell| {
             let word = cell.load(Acquire);
@@ -223,11 +223,8 @@ impl Core {
 
     /// Comes in as soon as one of all the others has left. The gate is shut meanwhile, or they would leave without a word.
     #[cold]
-    fn wait_for_a_cell(&self, home: usize, held: Held, deadline: Option<Deadline>) -> Result<Reading<'_>, Gone> {
-        self.shut();
-        self.wait(held, deadline, |site| {
-            self.claim(home, held.token).or_else(|| self.inherit(held.token, |token| site.is_alive(token)))
-        })
+    fn wait_for_a_cell(&self, held: Held, deadline: Option<Deadline>) -> Result<Reading<'_>, Gone> {
+        self.wait(held, deadline, |site| self.inherit(held.token, |token| site.is_alive(token)))
     }
 
     // Writers.
@@ -374,7 +371,7 @@ impl Core {
         was_writing
     }
 
-    /// Sleeps until `found` gives something, which may change by readers that leave or die. The caller has the turn, the gate is shut.
+    /// Shuts the gate and sleeps until `found` gives something, which may change by readers that leave or die. The caller has the turn.
     #[cold]
     fn wait<R>(&self, held: Held, deadline: Option<Deadline>, found: impl Fn(&Site) -> Option<R>) -> Result<R, Gone> {
         let site = Site::of(self).map_err(Gone::Failed)?;
