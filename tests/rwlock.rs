@@ -240,6 +240,43 @@ fn timed_calls_succeed_when_the_lock_is_given_back_in_time() {
     }
 }
 
+/// Waits until a party sleeps that is not to be saved by the short time after which it looks again by itself, once: after that only a
+/// wake-up ends its sleep.
+#[track_caller]
+fn until_in_deep_sleep(party: &Party) {
+    party.until_asleep();
+    let start = Instant::now();
+    until("the end of the first look", || start.elapsed() > Duration::from_millis(10));
+    party.until_asleep();
+}
+
+#[test]
+fn one_who_sleeps_for_long_is_woken_by_a_reader_that_leaves() {
+    let (stage, _lock) = create();
+    let [mut one, mut other, mut late] = join(Net::Off, &stage);
+    one.ask("read");
+    other.ask("read");
+    late.tell("visit-write");
+    until_in_deep_sleep(&late);
+    one.ask("unlock");
+    until_in_deep_sleep(&late);
+    assert!(!late.has_said());
+
+    let start = now_ns();
+    other.ask("unlock");
+    let reply = late.reply();
+    assert!(reply.text == "ok" && reply.since(start) < prompt(), "{reply:?}");
+
+    (0..CELLS).for_each(|_| assert_eq!(one.ask("read"), "ok"));
+    late.tell("visit-read");
+    until_in_deep_sleep(&late);
+    let start = now_ns();
+    one.ask("unlock");
+    let reply = late.reply();
+    assert!(reply.text == "ok" && reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(stage.region.rescues(), 0);
+}
+
 #[test]
 fn a_writer_whose_time_is_over_lets_the_readers_in_that_it_kept_out() {
     let (stage, _lock) = create();
