@@ -99,6 +99,11 @@ impl Attachment {
         self.has_keeper.load(Relaxed)
     }
 
+    /// The entry of this process.
+    pub(crate) fn place(&self) -> Option<usize> {
+        Some(self.index.load(Relaxed)).filter(|index| *index != usize::MAX)
+    }
+
     /// Whether nobody in this process has looked for deaths for `time`. Of those who ask at once, one is told so: it is to
     /// [look](Self::sweep).
     pub(crate) fn is_look_due(&self, time: Duration) -> bool {
@@ -108,8 +113,7 @@ impl Attachment {
     /// Looks for deaths that nobody has told of; says whether there were any.
     pub(crate) fn sweep(&self) -> bool {
         self.last_look.note();
-        let me = Some(self.index.load(Relaxed)).filter(|index| *index != usize::MAX);
-        self.participants().sweep(me, |index| proof::is_dead(&self.region, index))
+        self.participants().sweep(self.place(), |index| proof::is_dead(&self.region, index))
     }
 
     /// Makes this process a participant under `token`, if it is not one yet. What a parent process left here is forgotten.

@@ -8,6 +8,8 @@
 //! * [`Semaphore`]: a count of permits that belong to nobody;
 //! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases;
 //! * [`Barrier`]: a fixed number of parties wait for one another, and learn at once if one will not come.
+//! * [`RwLock`]: many readers or one writer; readers of different processes do not slow each other down;
+//! * [`Semaphore`]: a count of permits that belong to nobody.
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
@@ -24,6 +26,7 @@ mod once_lock;
 mod permits;
 mod poison;
 mod reentrant;
+mod rwlock;
 mod semaphore;
 
 pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
@@ -35,4 +38,5 @@ pub use once::Once;
 pub use once_lock::{InitError, OnceLock, SetError};
 pub use permits::{Permit, Permits, PermitsError};
 pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreError};

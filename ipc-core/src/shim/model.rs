@@ -107,9 +107,13 @@ impl Attachment {
         false
     }
 
+    #[allow(clippy::unused_self, reason = "the face of the real one")]
+    pub(crate) fn place(&self) -> Option<usize> {
+        Some(actor()?.index)
+    }
+
     pub(crate) fn sweep(&self) -> bool {
-        let me = actor().map(|actor| actor.index);
-        self.participants().sweep(me, |index| self.is_dead(index))
+        self.participants().sweep(self.place(), |index| self.is_dead(index))
     }
 
     /// The proof of death. It comes later than the news of it, but it does come: the locked claims make whoever asks wait.

@@ -6,10 +6,11 @@
 #![cfg(ipc_loom)]
 
 mod barrier;
-mod event;
 mod condvar;
+mod event;
 mod mutex;
 mod once;
 mod permits;
 mod reentrant;
+mod rwlock;
 mod semaphore;

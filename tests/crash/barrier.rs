@@ -14,7 +14,7 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
 ];
 
 /// What the victim does.
-pub(crate) fn victim(scene: &str, stage_name: &str, parent: &mut Parent, die_at: usize) {
+pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
     let region = Region::open(stage_name).expect("the stage");
     parent.expect("go");
     let barrier = region.get::<Barrier>("barrier").expect("the barrier");

@@ -9,7 +9,7 @@ use shmkit::{Condvar, LockError, MutexGuard, Shm};
 use crate::common::{BOUND, Child, Name, Parent, Stage, thread_id, until, until_in_futex};
 use crate::{Scene, has_died};
 
-pub(crate) const SCENES: [(&str, Scene); 2] = [("condvar_wait", among_waiters), ("condvar_notify", before_waiters)];
+pub(crate) const SCENES: &[(&str, Scene)] = &[("condvar_wait", among_waiters), ("condvar_notify", before_waiters)];
 
 /// Where on the board the waiting threads of the sweep write their ids.
 const THREADS: usize = 60;
@@ -78,11 +78,8 @@ fn before_waiters(_other: &Name, victim: &mut Child, stage: &Stage) {
     });
 }
 
-/// Plays the victim of a scene.
-pub(crate) fn play(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) -> bool {
-    if !SCENES.iter().any(|(name, _)| *name == scene) {
-        return false;
-    }
+/// What the victim does.
+pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
     let stage = Stage::open(stage_name);
     parent.expect("go");
     let changed: Shm<Condvar> = stage.region.get("changed").expect("the condvar");
@@ -95,5 +92,4 @@ pub(crate) fn play(scene: &str, parent: &mut Parent, stage_name: &str, die_at: u
         arm(die_at);
         changed.notify_all();
     }
-    true
 }

@@ -6,23 +6,17 @@
 
 #![cfg(ipc_crash)]
 
+#[path = "../common/mod.rs"]
 mod common;
-#[path = "crash_scenes/barrier.rs"]
-mod of_barrier;
-#[path = "crash_scenes/event.rs"]
-mod of_event;
-#[path = "crash_scenes/permits.rs"]
-mod of_permits;
-#[path = "crash_scenes/condvar.rs"]
+
+mod barrier;
 mod condvar;
-#[path = "crash_scenes/once.rs"]
+mod event;
 mod once;
-#[path = "crash_scenes/permits.rs"]
 mod permits;
-#[path = "crash_scenes/reentrant.rs"]
 mod reentrant;
-#[path = "crash_scenes/semaphore.rs"]
-mod of_semaphore;
+mod rwlock;
+mod semaphore;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -30,12 +24,12 @@ use std::path::Path;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
+use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
+use event::event_waiter;
 use memmap2::MmapRaw;
-use of_barrier::barrier_party;
-use of_event::event_waiter;
-use of_permits::permits_waiter;
-use of_semaphore::semaphore_waiter;
+use permits::permits_waiter;
+use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
@@ -64,13 +58,25 @@ const SCENES: &[(&str, Scene)] = &[
     ("update", before_readers),
 ];
 
+/// What a victim does, given the scene, its parent, the name of the stage, and where to die.
+type Victim = fn(&str, &mut Parent, &str, usize);
+
+/// The scenes around each primitive, and their victims.
+const PARTS: &[(&[(&str, Scene)], Victim)] = &[
+    (barrier::SCENES, barrier::victim),
+    (condvar::SCENES, condvar::victim),
+    (event::SCENES, event::victim),
+    (once::SCENES, once::victim),
+    (permits::SCENES, permits::victim),
+    (reentrant::SCENES, reentrant::victim),
+    (rwlock::SCENES, rwlock::victim),
+    (semaphore::SCENES, semaphore::victim),
+];
+
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
     let mut visited = BTreeSet::new();
-    let scenes = [SCENES, of_barrier::SCENES, of_event::SCENES, of_permits::SCENES, of_semaphore::SCENES];
-    for &(scene, run) in scenes.into_iter().flatten() {
-    let others = condvar::SCENES.into_iter().chain(once::SCENES).chain(reentrant::SCENES);
-    for (scene, run) in SCENES.iter().copied().chain(others) {
+    for &(scene, run) in SCENES.iter().chain(PARTS.iter().flat_map(|(scenes, _)| *scenes)) {
         let points = sweep(scene, run);
         println!("{scene}: {} crash points: {points:?}", points.len());
         visited.extend(points);
@@ -282,13 +288,9 @@ fn victim(parent: &mut Parent) {
                 status => panic!("the child failed by itself: {status}"),
             }
         }
-        scene if scene.starts_with("semaphore_") => of_semaphore::victim(scene, parent, &stage_name, die_at),
-        scene if scene.starts_with("permits_") => of_permits::victim(scene, parent, &stage_name, die_at),
-        barrier if barrier.starts_with("barrier_") => of_barrier::victim(barrier, &stage_name, parent, die_at),
-        event if event.starts_with("event_") => of_event::victim(event, &stage_name, parent, die_at),
         other => {
-            let plays = [condvar::play, once::play, reentrant::play];
-            assert!(plays.iter().any(|play| play(other, parent, &stage_name, die_at)), "no scene {other:?}");
+            let part = PARTS.iter().find(|(scenes, _)| scenes.iter().any(|(scene, _)| *scene == other));
+            part.expect("a scene").1(other, parent, &stage_name, die_at);
         }
     }
     parent.say(disarm().join(" "));

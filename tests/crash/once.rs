@@ -9,8 +9,8 @@ use shmkit::{InitError, OnceLock, Shm};
 use crate::common::{BOUND, Child, Name, Parent, Stage, until};
 use crate::{Scene, has_died, sleeps};
 
-pub(crate) const SCENES: [(&str, Scene); 3] =
-    [("once_make", beside_one_who_waits), ("once_fail", beside_one_who_waits), ("once_wait", beside_one_who_makes)];
+pub(crate) const SCENES: &[(&str, Scene)] =
+    &[("once_make", beside_one_who_waits), ("once_fail", beside_one_who_waits), ("once_wait", beside_one_who_makes)];
 
 type Value = OnceLock<[u64; 4]>;
 
@@ -43,11 +43,8 @@ fn beside_one_who_makes(_other: &Name, victim: &mut Child, stage: &Stage) {
     assert_eq!(made.expect("a value"), &OF_OTHER);
 }
 
-/// Plays the victim of a scene.
-pub(crate) fn play(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) -> bool {
-    if !SCENES.iter().any(|(name, _)| *name == scene) {
-        return false;
-    }
+/// What the victim does.
+pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
     let stage = Stage::open(stage_name);
     parent.expect("go");
     let value: Shm<Value> = stage.region.get("value").expect("the value");
@@ -57,5 +54,4 @@ pub(crate) fn play(scene: &str, parent: &mut Parent, stage_name: &str, die_at: u
         if scene == "once_fail" { Err(()) } else { Ok(OF_VICTIM) }
     });
     assert!(matches!(made, Ok(_) | Err(InitError::Init(()))));
-    true
 }

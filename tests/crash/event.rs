@@ -9,7 +9,7 @@ use crate::{Scene, has_died};
 pub(crate) const SCENES: &[(&str, Scene)] = &[("event_set", set_for_a_sleeper), ("event_wait", wait_beside_a_sleeper)];
 
 /// What the victim does.
-pub(crate) fn victim(scene: &str, stage_name: &str, parent: &mut Parent, die_at: usize) {
+pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
     let region = Region::open(stage_name).expect("the stage");
     parent.expect("go");
     let event = region.get::<Event>("event").expect("the event");

@@ -9,8 +9,8 @@ use shmkit::{LockError, ReentrantMutex, ReentrantMutexGuard, Shm};
 use crate::common::{BOUND, Child, Name, Parent, Stage, until};
 use crate::{Scene, has_died};
 
-pub(crate) const SCENES: [(&str, Scene); 2] =
-    [("reentrant_lock", beside_another), ("reentrant_take_over", after_dead_owner)];
+pub(crate) const SCENES: &[(&str, Scene)] =
+    &[("reentrant_lock", beside_another), ("reentrant_take_over", after_dead_owner)];
 
 type Counter = ReentrantMutex<AtomicU64>;
 
@@ -62,15 +62,11 @@ fn compete_once(counter: &Counter) {
     assert!(counter.try_lock().is_ok());
 }
 
-/// Plays the victim of a scene.
-pub(crate) fn play(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) -> bool {
-    if !SCENES.iter().any(|(name, _)| *name == scene) {
-        return false;
-    }
+/// What the victim does.
+pub(crate) fn victim(_scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
     let stage = Stage::open(stage_name);
     parent.expect("go");
     let counter: Shm<Counter> = stage.region.get("counter").expect("the counter");
     arm(die_at);
     add(&counter);
-    true
 }

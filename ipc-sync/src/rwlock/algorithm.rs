@@ -1,0 +1,427 @@
+//! Coming in and going out.
+
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::compiler_fence;
+use core::time::Duration;
+
+use shmkit_core::identity::{self, Token};
+use shmkit_core::raw_lock::{Held, NotHeld};
+use shmkit_core::shim::{AtomicU64, store_load_barrier};
+use shmkit_core::spin::spin;
+use shmkit_core::wait::{Site, wake_all};
+use shmkit_core::{Deadline, Error, crash_point};
+
+use super::hints;
+use super::layout::{CELLS, CLOSING, Core, OPEN, SLOTS, WAITING, WRITING};
+
+/// Within which time the store of a reader that leaves is surely seen by everybody; see the module doc of [`super`].
+const SETTLING: Duration = Duration::from_micros(200);
+
+/// A reader that is in.
+#[derive(Debug)]
+pub(super) struct Reading<'a> {
+    cell: &'a AtomicU64,
+    token: Token,
+}
+
+/// A writer that is in.
+#[derive(Debug)]
+pub(super) struct Writing {
+    pub(super) held: Held,
+    /// Another writer had died in there.
+    pub(super) after_death: bool,
+}
+
+/// Why somebody who has the turn does not get what it waits for.
+enum Gone {
+    /// The deadline has passed.
+    TimedOut,
+    /// This is a child that a signal handler has forked meanwhile: the turn is its parent's.
+    Forked,
+    Failed(Error),
+}
+
+impl Core {
+    // Readers.
+
+    /// Comes in by the cell that this thread used the last time.
+    #[inline]
+    pub(super) fn read_fast(&self) -> Option<Reading<'_>> {
+        let token = identity::current()?;
+        let cell = hints::get(self.address(), token)?;
+        self.read_by(cell, token)
+    }
+
+    /// Comes in by the cell number `index`, if that is free and the gate is open.
+    #[inline]
+    fn read_by(&self, index: usize, token: Token) -> Option<Reading<'_>> {
+        let cell = self.cell(index);
+        // SeqCst, here and for the gate: of a reader that takes a cell and then looks at the gate, and a writer that shuts the gate and
+        // then looks at the cells, one must see the other. With less both could miss each other and be in together.
+        // Acquire pairs with the Release of whoever left by this cell before: it is passed on to the writer by the next Release.
+        // Release pairs with the Acquire in `has_left`: whoever finds our token finds it among the participants, too.
+        cell.compare_exchange(0, token.word(), SeqCst, Relaxed).ok()?;
+        crash_point!("rwlock.read.after_claim");
+        store_load_barrier();
+        // Acquire pairs with the Release in `open`: what the last writer wrote, and its poison, is seen.
+        if self.gate.load(SeqCst) == OPEN {
+            return Some(Reading { cell, token });
+        }
+        self.leave(cell);
+        None
+    }
+
+    /// Goes out. In a process that did not come in (a forked child of the reader) this does nothing.
+    #[inline]
+    pub(super) fn unread(&self, reading: &Reading<'_>) {
+        if identity::current().is_some_and(|current| current.is_same_process(reading.token)) {
+            self.leave(reading.cell);
+        }
+    }
+
+    #[inline]
+    fn leave(&self, cell: &AtomicU64) {
+        crash_point!("rwlock.read.before_leave");
+        // Release pairs with the Acquire in `has_left`: the writer writes after all that was read in here.
+        cell.store(0, Release);
+        // The processor may still look at the gate first; the writer allows for that. The compiler may not.
+        compiler_fence(SeqCst);
+        // Models know no time: there, this is a fence on our side.
+        store_load_barrier();
+        if self.gate.load(Relaxed) == WAITING {
+            self.tell_left();
+        }
+    }
+
+    #[cold]
+    fn tell_left(&self) {
+        crash_point!("rwlock.read.after_leave");
+        // Release pairs with the Acquire in `wait`: whoever sees the new number sees the cell free.
+        self.left.fetch_add(1, Release);
+        crash_point!("rwlock.read.before_wake");
+        wake_all(&self.left);
+        crash_point!("rwlock.read.after_wake");
+    }
+
+    #[cold]
+    pub(super) fn read_slow(&self, deadline: Option<Deadline>) -> Result<Reading<'_>, NotHeld> {
+        let mut home = self.home().map_err(NotHeld::Failed)?;
+        if let Some(reading) = self.read_anywhere(home) {
+            return Ok(reading);
+        }
+        // A writer is in there, mostly not for long; who waits for the turn comes in one by one.
+        if spin(|| (self.gate.load(Relaxed) == OPEN).then_some(())).is_some() {
+            if let Some(reading) = self.read_anywhere(home) {
+                return Ok(reading);
+            }
+        }
+        loop {
+            let held = self.turn.lock(deadline)?;
+            self.repair();
+            let reading = match self.claim(home, held.token) {
+                Some(reading) => Ok(reading),
+                None => self.wait_for_a_cell(held, deadline),
+            };
+            match reading {
+                Ok(reading) => {
+                    crash_point!("rwlock.read.after_turn");
+                    self.open(held);
+                    return Ok(reading);
+                }
+                Err(gone) => self.give_up(gone, held)?,
+            }
+            home = self.home().map_err(NotHeld::Failed)?;
+        }
+    }
+
+    #[cold]
+    pub(super) fn try_read_slow(&self) -> Result<Option<Reading<'_>>, Error> {
+        let home = self.home()?;
+        for _ in 0..2 {
+            if let Some(reading) = self.read_anywhere(home) {
+                return Ok(Some(reading));
+            }
+            if let Some(held) = self.turn.try_lock()? {
+                self.repair();
+                let mut reading = self.claim(home, held.token);
+                if reading.is_none() {
+                    let site = Site::of(self)?;
+                    reading = self.inherit(held.token, |token| site.is_alive_now(token));
+                }
+                self.open(held);
+                return Ok(reading);
+            }
+            if self.gate.load(Relaxed) != OPEN {
+                break;
+            }
+            // Only a reader that was waiting for its turn.
+        }
+        Ok(None)
+    }
+
+    /// Where this thread begins to look for a free cell.
+    fn home(&self) -> Result<usize, Error> {
+        if let Some(cell) = identity::current().and_then(|token| hints::get(self.address(), token)) {
+            return Ok(cell);
+        }
+        let site = Site::of(self)?;
+        let thread = hints::thread();
+        // Outside any region there are threads of one process only: then each has its own line.
+        let cell = site
+            .place()
+            .map_or(thread * SLOTS + thread / (CELLS / SLOTS) % SLOTS, |place| place * SLOTS + thread % SLOTS);
+        hints::set(self.address(), site.token(), cell % CELLS);
+        Ok(cell % CELLS)
+    }
+
+    /// The numbers of all cells, those in the line of `home` first.
+    fn from_home(home: usize) -> impl Iterator<Item = usize> {
+        (0..CELLS).map(move |i| (home / SLOTS + i / SLOTS) * SLOTS % CELLS + (home + i) % SLOTS)
+    }
+
+    /// Comes in by any free cell, if the gate is open.
+    fn read_anywhere(&self, home: usize) -> Option<Reading<'_>> {
+        let token = identity::current()?;
+        for cell in Self::from_home(home) {
+            if self.gate.load(Relaxed) != OPEN {
+                return None;
+            }
+            if self.cell(cell).load(Relaxed) == 0 {
+                if let Some(reading) = self.read_by(cell, token) {
+                    if cell / SLOTS == home / SLOTS {
+                        // Another thread of this process likes the same cell, or this thread reads twice.
+                        hints::set(self.address(), token, cell);
+                    }
+                    return Some(reading);
+                }
+            }
+        }
+        None
+    }
+
+    /// Comes in by any free cell. Whoever calls this has the turn, so there is no writer, and none can come before it gives the turn up.
+    fn claim(&self, home: usize, token: Token) -> Option<Reading<'_>> {
+        Self::from_home(home).map(|index| self.cell(index)).find_map(|cell| {
+            // Acquire and Release as in `read_by`.
+            cell.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
+            Some(Reading { cell, token })
+        })
+    }
+
+    /// Comes in by a free cell or that of a dead. The caller has the turn.
+    fn inherit(&self, token: Token, is_alive: impl Fn(Token) -> bool) -> Option<Reading<'_>> {
+        (0..CELLS).map(|index| self.cell(index)).find_map(|cell| {
+            let word = cell.load(Acquire);
+            if Token::from_word(word).is_some_and(&is_alive) {
+                return None;
+            }
+            cell.compare_exchange(word, token.word(), AcqRel, Relaxed).ok()?;
+            crash_point!("rwlock.read.after_inherit");
+            Some(Reading { cell, token })
+        })
+    }
+
+    /// Comes in as soon as one of all the others has left. The gate is shut meanwhile, or they would leave without a word.
+    #[cold]
+    fn wait_for_a_cell(&self, held: Held, deadline: Option<Deadline>) -> Result<Reading<'_>, Gone> {
+        self.wait(held, deadline, |site| self.inherit(held.token, |token| site.is_alive(token)))
+    }
+
+    // Writers.
+
+    #[inline]
+    pub(super) fn write(&self, deadline: Option<Deadline>) -> Result<Writing, NotHeld> {
+        loop {
+            let held = self.turn.lock(deadline)?;
+            let after_death = self.repair();
+            self.shut();
+            if !self.is_empty() {
+                if let Err(gone) = self.wait_for_readers(held, deadline) {
+                    self.give_up(gone, held)?;
+                    continue;
+                }
+            }
+            self.begin();
+            return Ok(Writing { held, after_death });
+        }
+    }
+
+    pub(super) fn try_write(&self) -> Result<Option<Writing>, Error> {
+        let Some(held) = self.turn.try_lock()? else {
+            return Ok(None);
+        };
+        let after_death = self.repair();
+        self.shut();
+        if !self.is_empty() {
+            let found = Site::of(self).map(|site| self.has_left(|token| site.is_alive_now(token)));
+            if !matches!(found, Ok(true)) {
+                self.unwrite(held);
+                return found.map(|_| None);
+            }
+        }
+        self.begin();
+        Ok(Some(Writing { held, after_death }))
+    }
+
+    /// Goes out.
+    #[inline]
+    pub(super) fn unwrite(&self, held: Held) {
+        if held.is_own() {
+            crash_point!("rwlock.write.before_open");
+            self.open(held);
+        }
+    }
+
+    /// Makes the writer a reader, with no other writer in between.
+    pub(super) fn downgrade(&self, held: Held) -> Reading<'_> {
+        let token = held.token;
+        if held.is_own() {
+            crash_point!("rwlock.downgrade.before_claim");
+            // It was 0 when this writer came in, and only a writer that is in takes it. The next writer sees it by the turn.
+            self.downgraded.store(token.word(), Relaxed);
+            crash_point!("rwlock.downgrade.after_claim");
+            self.open(held);
+        }
+        Reading { cell: &self.downgraded, token }
+    }
+
+    /// Shuts the gate, for somebody who has the turn.
+    #[inline]
+    fn shut(&self) {
+        // SeqCst as in `read_by`.
+        self.gate.swap(CLOSING, SeqCst);
+        crash_point!("rwlock.write.after_shut");
+        store_load_barrier();
+    }
+
+    /// From here on, the data may be half-changed.
+    #[inline]
+    fn begin(&self) {
+        self.gate.store(WRITING, Relaxed);
+        // A death after the first change of the data must be one after this store. For the processor it is: at whatever instruction it
+        // is stopped, those before are done. The compiler must not change their order.
+        compiler_fence(SeqCst);
+        crash_point!("rwlock.write.after_begin");
+    }
+
+    /// Opens the gate and gives the turn up. The data are whole.
+    #[inline]
+    fn open(&self, held: Held) {
+        // Release pairs with the Acquire in `read_by`.
+        self.gate.store(OPEN, Release);
+        crash_point!("rwlock.open.before_unlock");
+        self.turn.unlock(held);
+    }
+
+    /// Whether nobody reads. The gate is shut.
+    #[inline]
+    fn is_empty(&self) -> bool {
+        // SeqCst as in `read_by`. Acquire as in `has_left`.
+        self.cells().fold(0, |all, cell| all | cell.load(SeqCst)) == 0
+    }
+
+    /// Whether nobody alive reads; the dead are forgotten. The gate is shut.
+    fn has_left(&self, is_alive: impl Fn(Token) -> bool) -> bool {
+        self.cells().all(|cell| {
+            // SeqCst as in `read_by`. Acquire pairs with the Release in `leave`, and with that in `read_by`.
+            let word = cell.load(SeqCst);
+            if word == 0 {
+                return true;
+            }
+            if Token::from_word(word).is_some_and(&is_alive) {
+                return false;
+            }
+            // Acquire and Release: what was read by others through this cell was before, too.
+            let forgotten = cell.compare_exchange(word, 0, AcqRel, Relaxed).is_ok();
+            crash_point!("rwlock.write.after_forget");
+            forgotten
+        })
+    }
+
+    #[cold]
+    fn wait_for_readers(&self, held: Held, deadline: Option<Deadline>) -> Result<(), Gone> {
+        match spin(|| self.is_empty().then_some(())) {
+            Some(()) => Ok(()),
+            None => self.wait(held, deadline, |site| self.has_left(|token| site.is_alive(token)).then_some(())),
+        }
+    }
+
+    // Whoever has the turn.
+
+    /// Makes good what a dead has left, after the turn was taken; says whether it was a writer that was in. Then the gate is open.
+    #[inline]
+    fn repair(&self) -> bool {
+        // The turn orders it.
+        match self.gate.load(Relaxed) {
+            OPEN => false,
+            found => self.repair_after(found),
+        }
+    }
+
+    #[cold]
+    fn repair_after(&self, found: u32) -> bool {
+        let was_writing = !matches!(found, CLOSING | WAITING);
+        if was_writing {
+            crash_point!("rwlock.repair.before_poison");
+            self.poison.note_death();
+        }
+        crash_point!("rwlock.repair.before_open");
+        // Release pairs with the Acquire in `read_by`: whoever comes in sees the poison.
+        self.gate.store(OPEN, Release);
+        was_writing
+    }
+
+    /// Shuts the gate and sleeps until `found` gives something, which may change by readers that leave or die. The caller has the turn.
+    #[cold]
+    fn wait<R>(&self, held: Held, deadline: Option<Deadline>, found: impl Fn(&Site) -> Option<R>) -> Result<R, Gone> {
+        let site = Site::of(self).map_err(Gone::Failed)?;
+        // SeqCst: from here on, a reader that leaves either is seen to have left or sees that it must tell; or it does so within the
+        // time of settling.
+        self.gate.swap(WAITING, SeqCst);
+        crash_point!("rwlock.wait.after_waiting");
+        store_load_barrier();
+        let settled = if cfg!(ipc_loom) { None } else { Deadline::after(SETTLING) };
+        let mut is_over = false;
+        loop {
+            // All three before the look, in any order: what happens after it ends the wait.
+            let epoch = site.epoch();
+            // Acquire pairs with the Release in `tell_left`.
+            let left = self.left.load(Acquire);
+            let unsettled = settled.filter(|settled| !settled.has_passed());
+            if let Some(found) = found(&site) {
+                return Ok(found);
+            }
+            if is_over {
+                return Err(Gone::TimedOut);
+            }
+            let until =
+                unsettled.map_or(deadline, |settled| Some(deadline.map_or(settled, |deadline| deadline.min(settled))));
+            site.wait(&self.left, left, epoch, until);
+            crash_point!("rwlock.wait.after_wait");
+            if !held.is_own() {
+                return Err(Gone::Forked);
+            }
+            // Then one last look.
+            is_over = deadline.is_some_and(Deadline::has_passed);
+        }
+    }
+
+    /// Gives the turn up without having got anything; `Ok` if it was not ours.
+    #[cold]
+    fn give_up(&self, gone: Gone, held: Held) -> Result<(), NotHeld> {
+        let error = match gone {
+            Gone::Forked => return Ok(()),
+            Gone::TimedOut => NotHeld::TimedOut,
+            Gone::Failed(error) => NotHeld::Failed(error),
+        };
+        if held.is_own() {
+            self.open(held);
+        }
+        Err(error)
+    }
+
+    #[inline]
+    fn address(&self) -> usize {
+        core::ptr::from_ref(self).addr()
+    }
+}

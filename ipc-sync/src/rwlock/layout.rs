@@ -1,0 +1,118 @@
+//! The words of a lock in shared memory, apart from its value.
+
+use core::fmt;
+
+use shmkit_core::const_fn;
+use shmkit_core::raw_lock::RawLock;
+use shmkit_core::shim::{AtomicU32, AtomicU64};
+
+use crate::poison::PoisonWord;
+
+/// Version of the layout.
+pub(super) const LAYOUT: u32 = 1;
+
+/// `gate`: readers come in by themselves.
+pub(super) const OPEN: u32 = 0;
+/// `gate`: somebody has the turn and looks whether the readers have left. The data are whole.
+pub(super) const CLOSING: u32 = 1;
+/// `gate`: the same, and it sleeps, or is about to: readers that leave wake it. The data are whole.
+pub(super) const WAITING: u32 = 2;
+/// `gate`: a writer is in, and the data may be half-changed. Any value that is not listed here is taken for this one.
+pub(super) const WRITING: u32 = 3;
+
+/// How many participants have a line of cells of their own. Models have less of everything, since each word multiplies the orders.
+pub(super) const LINES: usize = if cfg!(ipc_loom) { 2 } else { 16 };
+/// How many readers there is room for in a line.
+pub(super) const SLOTS: usize = if cfg!(ipc_loom) { 1 } else { 8 };
+/// How many readers there is room for.
+pub(super) const CELLS: usize = LINES * SLOTS;
+
+/// One cache line of cells.
+#[repr(C, align(64))]
+pub(super) struct Line {
+    /// 0, or the token of a process one of whose threads reads. 0 -> token by the reader, token -> 0 by the same reader; the token of a
+    /// dead -> 0 or another token by whoever has the turn. Garbage: a token of nobody is that of a dead; one of somebody alive is a
+    /// reader who does not leave before it dies.
+    pub(super) cells: [AtomicU64; SLOTS],
+}
+
+/// All of a lock but its value.
+#[repr(C, align(64))]
+pub(super) struct Core {
+    /// The turn: held by a writer as long as it writes, and for a moment by a reader that found the gate shut. Written by both.
+    pub(super) turn: RawLock,
+    /// Whether the value may be half-changed. Written by whoever has the turn, except for `clear_poison`.
+    pub(super) poison: PoisonWord,
+    /// OPEN, CLOSING, WAITING or WRITING. OPEN whenever nobody has the turn; written by whoever has it only. Garbage: as WRITING.
+    pub(super) gate: AtomicU32,
+    /// The cell of a reader that was a writer. 0 -> token by that writer while it writes; otherwise as the other cells.
+    pub(super) downgraded: AtomicU64,
+    /// Raised by readers that leave while the gate says WAITING; whoever waits for that sleeps on it. Garbage: a look for nothing.
+    pub(super) left: AtomicU32,
+    #[cfg(not(ipc_loom))]
+    reserved: [AtomicU32; 9],
+    /// Participant `i` begins to look for a free cell in line `i` modulo 16.
+    pub(super) lines: [Line; LINES],
+}
+
+#[cfg(not(ipc_loom))]
+const _: () = {
+    assert!(size_of::<Line>() == 64 && align_of::<Line>() == 64);
+    assert!(size_of::<Core>() == 64 + 1024 && align_of::<Core>() == 64);
+    assert!(core::mem::offset_of!(Core, turn) == 0);
+    assert!(core::mem::offset_of!(Core, poison) == 8);
+    assert!(core::mem::offset_of!(Core, gate) == 12);
+    assert!(core::mem::offset_of!(Core, downgraded) == 16);
+    assert!(core::mem::offset_of!(Core, left) == 24);
+    assert!(core::mem::offset_of!(Core, lines) == 64);
+};
+
+impl Line {
+    const_fn! {
+        fn new() -> Self {
+            Self {
+                #[cfg(not(ipc_loom))]
+                cells: [const { AtomicU64::new(0) }; SLOTS],
+                #[cfg(ipc_loom)]
+                cells: core::array::from_fn(|_| AtomicU64::new(0)),
+            }
+        }
+    }
+}
+
+impl Core {
+    const_fn! {
+        pub(super) fn new() -> Self {
+            Self {
+                turn: RawLock::new(),
+                poison: PoisonWord::new(),
+                gate: AtomicU32::new(OPEN),
+                downgraded: AtomicU64::new(0),
+                left: AtomicU32::new(0),
+                #[cfg(not(ipc_loom))]
+                reserved: [const { AtomicU32::new(0) }; 9],
+                #[cfg(not(ipc_loom))]
+                lines: [const { Line::new() }; LINES],
+                #[cfg(ipc_loom)]
+                lines: core::array::from_fn(|_| Line::new()),
+            }
+        }
+    }
+
+    /// The cell number `index`, modulo their number.
+    #[inline]
+    pub(super) fn cell(&self, index: usize) -> &AtomicU64 {
+        &self.lines[index / SLOTS % LINES].cells[index % SLOTS]
+    }
+
+    /// All cells.
+    pub(super) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
+        self.lines.iter().flat_map(|line| &line.cells).chain([&self.downgraded])
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Core").field("turn", &self.turn).field("gate", &self.gate).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! Deaths in the readers-writer lock.
+
+use std::mem::forget;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::Duration;
+
+use shmkit::shim::crash::arm;
+use shmkit::{LockError, LockResult, Region, RwLock, RwLockWriteGuard, Shm};
+
+use super::{Scene, has_died, sleeps};
+use crate::common::{Child, Name, Parent, Stage, fork, until};
+
+/// Two numbers that a writer raises one after the other.
+type Lock = RwLock<[u64; 2]>;
+
+const SECONDS: Duration = Duration::from_secs(10);
+
+/// The place of the gate in a lock, and what it is while somebody sleeps until readers leave.
+const GATE: usize = 12;
+const WAITING: u32 = 2;
+
+/// More readers than there is room for.
+const READERS: usize = 128;
+
+pub(crate) const SCENES: &[(&str, Scene)] = &[
+    ("rwlock_read", at_once),
+    ("rwlock_write", at_once),
+    ("rwlock_downgrade", at_once),
+    ("rwlock_read_late", behind_writer),
+    ("rwlock_write_late", behind_reader),
+    ("rwlock_leave", before_writer),
+    ("rwlock_repair", first_after_dead),
+    ("rwlock_forget", first_after_dead),
+    ("rwlock_inherit", first_after_dead),
+];
+
+fn insert(stage: &Stage) -> Shm<Lock> {
+    stage.region.insert("rwlock", RwLock::new([0; 2])).expect("room")
+}
+
+fn gate(lock: &Lock) -> u32 {
+    // SAFETY: this atomic word lies there in the lock, and is aligned.
+    unsafe { &*std::ptr::from_ref(lock).cast::<AtomicU32>().add(GATE / 4) }.load(SeqCst)
+}
+
+fn admitted<G>(locked: LockResult<G>) -> (G, bool) {
+    match locked {
+        Ok(guard) => (guard, false),
+        Err(LockError::Poisoned { guard, .. }) => (guard, true),
+        Err(error) => panic!("{error:?}"),
+    }
+}
+
+fn write(lock: &Lock) {
+    let (mut guard, poisoned) = admitted(lock.write_timeout(SECONDS));
+    assert!(guard[0] == guard[1] || poisoned, "half-changed and sound");
+    guard[0] += 1;
+    guard[1] = guard[0];
+    lock.clear_poison();
+}
+
+fn read(lock: &Lock) {
+    let (guard, poisoned) = admitted(lock.read_timeout(SECONDS));
+    assert!(guard[0] == guard[1] || poisoned, "half-changed and sound");
+}
+
+/// Others come in, before the victim's death, beside it and after it.
+fn go_on(lock: &Lock) {
+    thread::scope(|scope| {
+        scope.spawn(|| read(lock));
+        scope.spawn(|| write(lock));
+    });
+    read(lock);
+    write(lock);
+}
+
+fn at_once(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let lock = insert(stage);
+    victim.tell("prepare");
+    victim.expect("prepared");
+    victim.tell("go");
+    go_on(&lock);
+    until("the victim's end", || has_died(victim));
+    go_on(&lock);
+}
+
+/// The victim is the first to find what a dead has left.
+fn first_after_dead(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let lock = insert(stage);
+    victim.tell("prepare");
+    victim.expect("prepared");
+    victim.tell("go");
+    until("the victim's end", || has_died(victim));
+    go_on(&lock);
+}
+
+/// The victim and another reader sleep until a writer is done.
+fn behind_writer(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let lock = insert(stage);
+    victim.tell("prepare");
+    victim.expect("prepared");
+    let guard = lock.write().expect("a new lock");
+    victim.tell("go");
+    until("the victim asleep or dead", || has_died(victim) || sleeps(victim));
+    thread::scope(|scope| {
+        scope.spawn(|| read(&lock));
+        scope.spawn(|| write(&lock));
+        drop(guard);
+    });
+    until("the victim's end", || has_died(victim));
+    go_on(&lock);
+}
+
+/// The victim wants to write while there is a reader. If it dies, other readers come in before that one has left.
+fn behind_reader(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let lock = insert(stage);
+    victim.tell("prepare");
+    victim.expect("prepared");
+    let guard = lock.read().expect("a new lock");
+    victim.tell("go");
+    until("the victim asleep or dead", || has_died(victim) || (gate(&lock) == WAITING && sleeps(victim)));
+    if has_died(victim) {
+        read(&lock);
+    }
+    drop(guard);
+    go_on(&lock);
+    until("the victim's end", || has_died(victim));
+    go_on(&lock);
+}
+
+/// The victim leaves while a writer sleeps until it does.
+fn before_writer(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let lock = insert(stage);
+    victim.tell("prepare");
+    victim.expect("prepared");
+    thread::scope(|scope| {
+        scope.spawn(|| write(&lock));
+        until("a writer asleep", || gate(&lock) == WAITING);
+        victim.tell("go");
+    });
+    until("the victim's end", || has_died(victim));
+    go_on(&lock);
+}
+
+/// What the victim does.
+pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
+    let region = Region::open(stage_name).expect("the stage");
+    parent.expect("prepare");
+    let lock = region.get::<Lock>("rwlock").expect("the lock");
+    let leave_to_a_child = |life: fn(&Lock)| assert_eq!(fork(|| life(&lock)).reap(), 0);
+    let mut reading = None;
+    match scene {
+        "rwlock_leave" => reading = Some(lock.read().expect("a new lock")),
+        "rwlock_repair" => leave_to_a_child(|lock| {
+            let mut guard = lock.write().expect("a new lock");
+            guard[0] += 1;
+            forget(guard);
+        }),
+        "rwlock_forget" => leave_to_a_child(|lock| forget(lock.read().expect("a new lock"))),
+        "rwlock_inherit" => leave_to_a_child(|lock| (0..READERS).for_each(|_| forget(lock.read().expect("room")))),
+        _ => {}
+    }
+    parent.say("prepared");
+    parent.expect("go");
+    arm(die_at);
+    match scene {
+        "rwlock_read" | "rwlock_read_late" | "rwlock_inherit" => drop(admitted(lock.read())),
+        "rwlock_downgrade" => drop(RwLockWriteGuard::downgrade(admitted(lock.write()).0)),
+        "rwlock_leave" => drop(reading),
+        _ => {
+            let (mut guard, _) = admitted(lock.write());
+            guard[0] += 1;
+            guard[1] = guard[0];
+        }
+    }
+}
