@@ -107,8 +107,20 @@ impl Child {
     /// # Errors
     /// Those of starting a process.
     pub fn start(role: &'static str, arguments: &[(&str, String)]) -> io::Result<Self> {
+        Self::start_with_input(role, arguments, Stdio::null())
+    }
+
+    /// The same with `input` as its standard input.
+    ///
+    /// # Errors
+    /// Those of starting a process.
+    pub fn start_with_input(
+        role: &'static str,
+        arguments: &[(&str, String)],
+        input: impl Into<Stdio>,
+    ) -> io::Result<Self> {
         let mut command = command(role, arguments);
-        let process = command.env(PARENT, process::id().to_string()).stdin(Stdio::null()).spawn()?;
+        let process = command.env(PARENT, process::id().to_string()).stdin(input).spawn()?;
         Ok(Child { process, role })
     }
 
@@ -145,15 +157,49 @@ impl Child {
     /// # Errors
     /// Those of `kill`; `BrokenPipe` if it has ended by itself.
     pub fn kill(&mut self) -> io::Result<u64> {
-        if let Some(status) = self.process.try_wait()? {
-            return Err(self.ended_too_early(status));
-        }
+        self.signal(libc::SIGKILL)
+    }
+
+    /// Sends a signal, and returns the [`clock::monotonic_ns`] of just before.
+    ///
+    /// # Errors
+    /// Those of `kill`; `BrokenPipe` if it has ended by itself.
+    pub fn signal(&mut self, signal: libc::c_int) -> io::Result<u64> {
+        self.check_alive()?;
         let pid = self.process.id() as libc::pid_t;
         let before = clock::monotonic_ns();
         // SAFETY: `kill` touches no memory.
-        match unsafe { libc::kill(pid, libc::SIGKILL) } {
+        match unsafe { libc::kill(pid, signal) } {
             0 => Ok(before),
             _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Looks whether it has ended by itself.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if so.
+    pub fn check_alive(&mut self) -> io::Result<()> {
+        match self.process.try_wait()? {
+            Some(status) => Err(self.ended_too_early(status)),
+            None => Ok(()),
+        }
+    }
+
+    /// Waits until it has ended well.
+    ///
+    /// # Errors
+    /// `BrokenPipe` if it ends otherwise, `TimedOut` at the deadline.
+    pub fn finish(mut self, deadline: Instant) -> io::Result<()> {
+        loop {
+            match self.process.try_wait()? {
+                Some(status) if status.success() => return Ok(()),
+                Some(status) => return Err(self.ended_too_early(status)),
+                None if Instant::now() >= deadline => {
+                    return Err(io::Error::new(io::ErrorKind::TimedOut, format!("child {:?} goes on", self.role)));
+                }
+                None => std::thread::sleep(LOOK_EVERY / 20),
+            }
         }
     }
 
@@ -162,6 +208,14 @@ impl Child {
     /// # Errors
     /// Those of `waitpid`.
     pub fn reap(mut self) -> io::Result<()> {
+        self.wait()
+    }
+
+    /// Waits until the process has ended, however.
+    ///
+    /// # Errors
+    /// Those of `waitpid`.
+    pub fn wait(&mut self) -> io::Result<()> {
         self.process.wait().map(drop)
     }
 

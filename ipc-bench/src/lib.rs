@@ -6,6 +6,8 @@
 //! - locks: the traits in [`lock`], and ours in [`ours`], and the peers in [`floor`] and [`pthread`];
 //! - [`cases`]: one function per figure, returning raw numbers per round and the conditions.
 //!
+//! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
+//!
 //! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
 //!
 //! Many cases need other processes. They are the running binary, executed again with a role in its
@@ -24,4 +26,5 @@ pub mod pthread;
 pub mod report;
 pub mod shared;
 pub mod signal;
+pub mod soak;
 pub mod stats;

@@ -12,6 +12,7 @@ use std::io;
 use std::process;
 
 use crate::child::Orders;
+use crate::soak::worker;
 
 /// Does what a child is for and ends the process, if it is a child; returns at once if not.
 ///
@@ -37,6 +38,7 @@ fn run(orders: &Orders) -> io::Result<()> {
         kill::WAITER => kill::wait_as_told(orders),
         kill::VICTIM => kill::fall_as_told(orders),
         open::NEWCOMER => open::come_as_told(orders),
+        worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
