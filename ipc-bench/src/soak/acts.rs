@@ -3,7 +3,7 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use shmkit::{BarrierError, LockError, WaitError};
+use shmkit::{BarrierError, BarrierWaitResult, LockError, WaitError};
 
 use super::Random;
 use super::world::{ONCES_PER_SECOND, Sum, Tally, World};
@@ -27,22 +27,22 @@ pub type Act = fn(&mut Hand<'_>) -> Result<(), Violation>;
 
 /// All acts, by name.
 pub const ACTS: &[(&str, Act)] = &[
-    ("mutex", Hand::keep_books),
-    ("reentrant", Hand::nest),
-    ("rwlock read", Hand::read_plan),
-    ("rwlock write", Hand::write_plan),
-    ("semaphore release", Hand::release),
-    ("semaphore acquire", Hand::acquire),
-    ("permits", Hand::enter),
-    ("event set", Hand::ring),
-    ("event wait", Hand::wait_for_bell),
-    ("event reset", Hand::move_gate),
-    ("condvar produce", Hand::produce),
-    ("condvar consume", Hand::consume),
-    ("barrier", Hand::meet),
-    ("once", Hand::initialise),
-    ("snapshot", Hand::tell_news),
-    ("array", Hand::add),
+    ("mutex", |hand| hand.keep_books()),
+    ("reentrant", |hand| hand.nest()),
+    ("rwlock read", |hand| hand.read_plan()),
+    ("rwlock write", |hand| hand.write_plan()),
+    ("semaphore release", |hand| hand.release()),
+    ("semaphore acquire", |hand| hand.acquire()),
+    ("permits", |hand| hand.enter()),
+    ("event set", |hand| hand.ring()),
+    ("event wait", |hand| hand.wait_for_bell()),
+    ("event reset", |hand| hand.move_gate()),
+    ("condvar produce", |hand| hand.produce()),
+    ("condvar consume", |hand| hand.consume()),
+    ("barrier", |hand| hand.meet()),
+    ("once", |hand| hand.initialise()),
+    ("snapshot", |hand| hand.tell_news()),
+    ("array", |hand| hand.add()),
 ];
 
 /// How long to wait for what may never come.
@@ -76,8 +76,8 @@ impl Hand<'_> {
 
     /// A pause with something held, sometimes.
     fn dawdle(&mut self) {
-        if self.random.below(8) == 0 {
-            std::thread::sleep(self.random.time(Duration::from_micros(200)));
+        if self.random.below(4) == 0 {
+            std::thread::sleep(self.random.time(Duration::from_micros(500)));
         }
     }
 
@@ -172,8 +172,12 @@ impl Hand<'_> {
             return Ok(());
         }
         let n = 1 + self.random.below(3) as u32;
-        self.noting(Sum::Released, || self.world.goods.release_many(n), |done| u64::from(if done.is_ok() { n } else { 0 }))
-            .map_err(failed)
+        self.noting(
+            Sum::Released,
+            || self.world.goods.release_many(n),
+            |done| u64::from(if done.is_ok() { n } else { 0 }),
+        )
+        .map_err(failed)
     }
 
     fn acquire(&mut self) -> Result<(), Violation> {
@@ -298,7 +302,7 @@ impl Hand<'_> {
             Err(BarrierError::Full) => return Ok(()),
             Err(BarrierError::Broken) => {
                 self.recovered();
-                barrier.reset();
+                barrier.reset().map_err(failed)?;
                 return Ok(());
             }
             Err(error) => return Err(failed(error)),
@@ -306,7 +310,7 @@ impl Hand<'_> {
         for _ in 0..1 + self.random.below(4) {
             let wait = || party.wait_timeout(PATIENCE);
             let count = |passed: &Result<_, _>| {
-                if matches!(passed, Ok(outcome) if WaitOutcome::is_leader(outcome)) {
+                if matches!(passed, Ok(outcome) if BarrierWaitResult::is_leader(*outcome)) {
                     let _ = self.tally().sums.fetch_add(Sum::Led as usize, 1, SeqCst);
                 }
                 u64::from(passed.is_ok())
@@ -314,7 +318,7 @@ impl Hand<'_> {
             match self.noting(Sum::Passed, wait, count) {
                 Ok(_) => {}
                 Err(BarrierError::Broken | BarrierError::TimedOut) => {
-                    barrier.reset();
+                    barrier.reset().map_err(failed)?;
                     return Ok(());
                 }
                 Err(error) => return Err(failed(error)),

@@ -45,13 +45,18 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { acts, kills, stops, recoveries, rescues, longest } = self;
         let longest = longest.as_secs_f64() * 1e3;
-        write!(f, "ops={acts} kills={kills} stops={stops} recoveries={recoveries} rescues={rescues} longest_stall={longest:.1}ms")
+        write!(
+            f,
+            "ops={acts} kills={kills} stops={stops} recoveries={recoveries} rescues={rescues} longest_stall={longest:.1}ms"
+        )
     }
 }
 
 /// The longest pause between two disturbances, the longest stop, and how often to look for stalls.
 const PAUSE: Duration = Duration::from_millis(20);
 const STOP: Duration = Duration::from_millis(100);
+/// The acts that hold something most of their time.
+const HOLDING: &[&str] = &["mutex", "reentrant", "rwlock write", "permits", "condvar produce", "condvar consume"];
 /// The most that one act adds to a sum.
 const MOST_AT_ONCE: u64 = 3;
 /// How long the workers may take to end.
@@ -81,6 +86,9 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
             crew.stop(victim, random.time(STOP))?;
             outcome.stops += 1;
         } else {
+            if random.below(2) == 0 {
+                crew.await_something_held(victim);
+            }
             crew.kill(victim)?;
             outcome.kills += 1;
         }
@@ -116,6 +124,19 @@ impl Crew<'_> {
         let seed = self.seed.wrapping_mul(1_000_003).wrapping_add(self.started);
         let orders = [("worker", me.to_string()), ("seed", seed.to_string())];
         Child::start_with_input(WORKER, &orders, self.world.region.as_fd().try_clone_to_owned()?)
+    }
+
+    /// Waits for a moment at which the victim may hold something: most of the time it waits.
+    fn await_something_held(&self, victim: usize) {
+        let tally = &self.world.desk.tallies[victim];
+        let deadline = Instant::now() + PAUSE;
+        let holds = || {
+            let act = ACTS.get(tally.act.load(Relaxed) as usize);
+            act.is_some_and(|(name, _)| HOLDING.contains(name)) && tally.since.load(Relaxed) != 0
+        };
+        while !holds() && Instant::now() < deadline {
+            std::hint::spin_loop();
+        }
     }
 
     fn kill(&mut self, victim: usize) -> io::Result<()> {
@@ -201,6 +222,9 @@ impl Crew<'_> {
         let (passed, led) = (sum(Sum::Passed), sum(Sum::Led));
         let off = passed.abs_diff(led * u64::from(PARTIES));
         let most = slack(Sum::Passed) * u64::from(PARTIES);
-        check(off <= most, format_args!("{passed} passed a barrier of {PARTIES} with {led} leaders, {most} killed there"))
+        check(
+            off <= most,
+            format_args!("{passed} passed a barrier of {PARTIES} with {led} leaders, {most} killed there"),
+        )
     }
 }

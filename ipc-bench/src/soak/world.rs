@@ -65,7 +65,7 @@ pub enum Sum {
 #[derive(ShmSafe)]
 pub struct Desk {
     /// Not 0: come to an end.
-    pub over: AtomicU32,
+    pub over: AtomicU64,
     /// One for each worker.
     pub tallies: [Tally; MAX_WORKERS],
 }
@@ -121,19 +121,19 @@ impl World {
             intent: AtomicU32::new(0),
             sums: Array::new([0; SUMS]),
         };
-        region.insert("desk", Desk { over: AtomicU32::new(0), tallies: std::array::from_fn(|_| tally()) })?;
-        region.insert("books", Mutex::new([0; MAX_WORKERS + 1]))?;
-        region.insert("nested", ReentrantMutex::new(Array::new([0; 2])))?;
-        region.insert("plan", RwLock::new([0; 8]))?;
+        region.insert("desk", Desk { over: AtomicU64::new(0), tallies: std::array::from_fn(|_| tally()) })?;
+        region.insert("books", Mutex::new([0u64; MAX_WORKERS + 1]))?;
+        region.insert("nested", ReentrantMutex::new(Array::new([0u64; 2])))?;
+        region.insert("plan", RwLock::new([0u64; 8]))?;
         region.insert("goods", Semaphore::new(0).expect("0 is in range"))?;
         region.insert("permits", Permits::new(PERMITS).expect("the count is in range"))?;
         region.insert("inside", Array::<u64, 64>::new([0; 64]))?;
         region.insert("bell", Event::auto_reset())?;
         region.insert("gate", Event::new())?;
-        region.insert("stock", Mutex::new([0; 3]))?;
+        region.insert("stock", Mutex::new([0u64; 3]))?;
         region.insert("stocked", Condvar::new())?;
         region.insert("barrier", Barrier::new(PARTIES).expect("the number is in range"))?;
-        region.insert("news", Snapshot::new([0; 32]))?;
+        region.insert("news", Snapshot::new([0u64; 32]))?;
         region.insert_array::<u64>("numbers", 16)?;
         Self::of(region)
     }
