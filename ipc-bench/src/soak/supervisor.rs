@@ -81,7 +81,8 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
     while begin.elapsed() < length {
         std::thread::sleep(random.time(PAUSE));
         crew.check()?;
-        let victim = random.below(settings.processes as u64) as usize;
+        // The first one lives through it all, so that a stall has the time to be seen.
+        let victim = 1 + random.below(settings.processes as u64 - 1) as usize;
         if random.below(4) == 0 {
             crew.stop(victim, random.time(STOP))?;
             outcome.stops += 1;
