@@ -28,6 +28,7 @@ mod poison;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod value;
 
 pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
 pub use condvar::{Condvar, WaitTimeoutResult};

@@ -11,7 +11,6 @@
 //!
 //! A locker that takes over from the dead and is killed before it has set it is itself a dead owner to the next one.
 
-use core::cell::UnsafeCell;
 use core::fmt;
 use core::marker::PhantomData;
 use core::mem::ManuallyDrop;
@@ -26,6 +25,7 @@ use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_poi
 
 use crate::error::{LockError, LockResult};
 use crate::poison::PoisonWord;
+use crate::value::Value;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;
@@ -62,7 +62,7 @@ pub struct Mutex<T> {
     lock: RawLock,
     poison: PoisonWord,
     reserved: AtomicU32,
-    value: UnsafeCell<T>,
+    value: Value<T>,
 }
 
 #[cfg(not(ipc_loom))]
@@ -115,7 +115,7 @@ impl<T: Pod> Mutex<T> {
                 lock: RawLock::new(),
                 poison: PoisonWord::new(),
                 reserved: AtomicU32::new(0),
-                value: UnsafeCell::new(value),
+                value: Value::new(value),
             }
         }
     }

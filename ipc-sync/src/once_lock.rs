@@ -27,7 +27,6 @@
 //!
 //! `T` is `Pod`: any bytes are a value of it. A state that is none is `Corrupted`.
 
-use core::cell::UnsafeCell;
 use core::fmt;
 use core::mem::MaybeUninit;
 use core::time::Duration;
@@ -39,6 +38,7 @@ use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, cr
 
 use crate::error::WaitError;
 use crate::once::Once;
+use crate::value::Value;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;
@@ -68,7 +68,7 @@ pub struct OnceLock<T> {
     once: Once,
     reserved: AtomicU64,
     /// Written by the one who runs `once`; read by all when that is complete.
-    value: UnsafeCell<MaybeUninit<T>>,
+    value: Value<MaybeUninit<T>>,
 }
 
 #[cfg(not(ipc_loom))]
@@ -179,7 +179,7 @@ impl<T: Pod> OnceLock<T> {
         pub fn new() -> Self {
             const { assert!(align_of::<T>() <= 16, "the value of a `OnceLock` is aligned to at most 16 bytes") }
             // Zeroes, or the bytes of this process's stack would be copied into the region.
-            Self { once: Once::new(), reserved: AtomicU64::new(0), value: UnsafeCell::new(MaybeUninit::zeroed()) }
+            Self { once: Once::new(), reserved: AtomicU64::new(0), value: Value::new(MaybeUninit::zeroed()) }
         }
     }
 

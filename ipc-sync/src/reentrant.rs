@@ -64,6 +64,7 @@ use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, cr
 
 use crate::error::{LockError, LockResult};
 use crate::poison::PoisonWord;
+use crate::value::Value;
 
 const NOBODY: u64 = 0;
 
@@ -116,7 +117,7 @@ pub struct ReentrantMutex<T> {
     /// How many guards there are. Used by whoever has the lock.
     depth: AtomicU32,
     poison: PoisonWord,
-    value: T,
+    value: Value<T>,
 }
 
 #[cfg(not(ipc_loom))]
@@ -170,7 +171,7 @@ impl<T> ReentrantMutex<T> {
                 owner: AtomicU64::new(NOBODY),
                 depth: AtomicU32::new(0),
                 poison: PoisonWord::new(),
-                value,
+                value: Value::new(value),
             }
         }
     }
@@ -376,7 +377,8 @@ impl<T> Deref for ReentrantMutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        &self.mutex.value
+        // SAFETY: nobody ever has anything but a `&T` to it, which `T` allows (`Sync`).
+        unsafe { &*self.mutex.value.get() }
     }
 }
 
