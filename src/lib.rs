@@ -45,7 +45,7 @@
 //! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
-//! | [`wait`], [`identity`], [`raw_lock`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
+//! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
 //! # What is guaranteed
 //!

@@ -5,7 +5,7 @@
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
 //! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
-//! * [`raw_lock`]: the lock that all others are built on;
+//! * [`raw_lock`]: the lock that all others are built on; [`poison`]: the word beside it;
 //! * [`Snapshot`]: values of any size that are never torn.
 //!
 //! Use it through the facade `shmkit`, unless you build primitives of your own.
@@ -32,6 +32,7 @@ pub mod deadline;
 mod error;
 pub mod identity;
 mod participants;
+pub mod poison;
 pub mod raw_lock;
 #[doc(hidden)]
 pub mod shim;

@@ -35,9 +35,11 @@
 //! Any value is `0`, a token of a participant, or a token of nobody, that is of a dead owner. A hostile peer can keep others
 //! out or let them in together; it cannot make them do anything else.
 
+use core::fmt;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::deadline::Deadline;
+use crate::described::{Described, Fingerprint, ShmSafe};
 use crate::error::Error;
 use crate::identity::{self, FLAG, Token};
 use crate::shim::AtomicU64;
@@ -54,6 +56,21 @@ const WAITING: u64 = FLAG;
 pub struct RawLock {
     word: AtomicU64,
 }
+
+/// Version of the layout above.
+const LAYOUT: u32 = 1;
+
+// SAFETY: name and layout version are all that the layout depends on.
+unsafe impl Described for RawLock {
+    const FINGERPRINT: Fingerprint = Fingerprint::new("RawLock", LAYOUT, size_of::<Self>(), align_of::<Self>());
+
+    fn type_name(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("RawLock")
+    }
+}
+
+// SAFETY: an atomic.
+unsafe impl ShmSafe for RawLock {}
 
 /// A lock that is held.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -15,7 +15,7 @@
 //!
 //! # Primitives of your own
 //!
-//! This module, [`identity`], [`raw_lock`](crate::raw_lock) and [`Deadline`] are what the primitives of this library
+//! This module, [`identity`], [`raw_lock`](crate::raw_lock), [`poison`](crate::poison), [`spin`](crate::spin) and [`Deadline`] are what the primitives of this library
 //! are built on, and all that they are built on. They are there for yours, too, and are covered by semantic versioning like
 //! everything else that is public and documented: within a major version nothing of it is taken away or changes its meaning. A
 //! primitive is a `repr(C)` struct of atomics with `#[derive(ShmSafe)]`. Rules that keep it alive:

@@ -3,19 +3,10 @@
 use core::fmt;
 
 use shmkit_core::Error;
+use shmkit_core::poison::Poison;
 
 /// A guard, or why there is none, or why to be careful with it.
 pub type LockResult<G> = Result<G, LockError<G>>;
-
-/// Why the previous holder of a lock may have left its data half-changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Poison {
-    /// Its process was killed, or ended, while it held the lock.
-    OwnerDied,
-    /// Its thread panicked while it held the lock.
-    Panicked,
-}
 
 /// Why [`lock`](crate::Mutex::lock) and its relatives did not simply give a guard.
 #[non_exhaustive]
@@ -77,11 +68,11 @@ impl<G> fmt::Debug for LockError<G> {
 impl<G> fmt::Display for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Poisoned { cause: Poison::OwnerDied, .. } => {
-                f.write_str("poisoned lock: a process died while it held it; check the data, then clear the poison")
-            }
             Self::Poisoned { cause: Poison::Panicked, .. } => {
                 f.write_str("poisoned lock: a thread panicked while it held it; check the data, then clear the poison")
+            }
+            Self::Poisoned { .. } => {
+                f.write_str("poisoned lock: a process died while it held it; check the data, then clear the poison")
             }
             Self::WouldBlock => f.write_str("the lock is held by somebody else"),
             Self::TimedOut => f.write_str("the lock was still held by somebody else when the time was over"),

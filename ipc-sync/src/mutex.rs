@@ -24,8 +24,8 @@ use shmkit_core::shim::AtomicU32;
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::{LockError, LockResult};
-use crate::poison::PoisonWord;
 use crate::value::Value;
+use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;

@@ -63,8 +63,8 @@ use shmkit_core::wait::Site;
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::{LockError, LockResult};
-use crate::poison::PoisonWord;
 use crate::value::Value;
+use shmkit_core::poison::PoisonWord;
 
 const NOBODY: u64 = 0;
 

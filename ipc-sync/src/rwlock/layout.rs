@@ -6,7 +6,7 @@ use shmkit_core::const_fn;
 use shmkit_core::raw_lock::RawLock;
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 
-use crate::poison::PoisonWord;
+use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout.
 pub(super) const LAYOUT: u32 = 1;
