@@ -182,7 +182,8 @@ impl Site {
         if !region.has_keeper() {
             region.sweep();
         } else if crate::config::get().safety_net && self.is_alive(token) {
-            self.look_if_due(region, NET, true);
+            // No rescue: nobody was waiting, and the news may be on its way.
+            self.look_if_due(region, NET, false);
         }
         self.is_alive(token)
     }
@@ -275,9 +276,9 @@ impl Site {
     }
 
     /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any.
-    fn look_if_due(&self, region: &Attachment, time: Duration, is_net: bool) -> bool {
+    fn look_if_due(&self, region: &Attachment, time: Duration, is_rescue: bool) -> bool {
         let found = region.is_look_due(time) && region.sweep();
-        if found && is_net {
+        if found && is_rescue {
             region.participants().count_rescue();
         }
         found
