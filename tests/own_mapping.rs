@@ -140,6 +140,29 @@ fn a_file_with_something_else_in_it_is_refused_and_stays_as_it_is() {
 }
 
 #[test]
+fn a_file_of_data_that_begin_with_zeroes_is_refused_and_stays_as_it_is() {
+    let plain = Plain::new();
+    Plain::open(&plain.0).write_all_at(b"data", 8).expect("written");
+
+    let refused = Plain::region_with(&plain.0, ());
+
+    assert!(matches!(refused, Err(Error::NotARegion { .. })), "{refused:?}");
+    assert!(fs::read(&plain.0).expect("the file").starts_with(b"\0\0\0\0\0\0\0\0data\0"));
+}
+
+#[test]
+fn what_keeps_refused_memory_alive_is_dropped_with_nothing_locked() {
+    let plain = Plain::new();
+    Plain::open(&plain.0).write_all_at(b"somebody's text", 0).expect("written");
+    let other = Region::anonymous(4096).expect("a region");
+
+    // Its last handle: to drop it takes the lock that a region is opened with.
+    let refused = Plain::region_with(&plain.0, other);
+
+    assert!(matches!(refused, Err(Error::NotARegion { .. })), "{refused:?}");
+}
+
+#[test]
 fn a_region_is_refused_with_another_length_than_it_has() {
     let plain = Plain::new();
     drop(Plain::region(&plain.0));

@@ -83,9 +83,15 @@ const _: () = {
 };
 
 impl Fixed {
-    /// Whether nothing is here yet, or only what one left who was killed before this became a region.
-    pub(crate) fn is_blank(&self) -> bool {
-        self.header.magic.load(Relaxed) == 0
+    /// Whether nothing is here yet, or only what one left who was killed before this became a region of `size` bytes.
+    pub(crate) fn is_blank(&self, size: usize) -> bool {
+        let header = &self.header;
+        header.magic.load(Relaxed) == 0
+            && [0, VERSION].contains(&header.version.load(Relaxed))
+            && [0, PLATFORM].contains(&header.platform.load(Relaxed))
+            && [0, size as u64].contains(&header.size.load(Relaxed))
+            && header.participants.load(Relaxed) <= MAX_PARTICIPANTS
+            && header.spare.load(Relaxed) == 0
     }
 }
 

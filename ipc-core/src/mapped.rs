@@ -8,6 +8,7 @@ use std::os::fd::OwnedFd;
 
 use crate::crash_point;
 use crate::error::Error;
+use crate::identity::{self, Token};
 use crate::layout::{Fixed, Layout};
 use crate::participants::{Entry, Participants};
 use crate::sys::file::{self, FileId, Lock};
@@ -67,15 +68,18 @@ impl Mapped {
         Ok(Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id: status.id, path, layout })
     }
 
-    /// Takes the first bytes of `file`, which somebody else has mapped, as the region that they are, or makes it: `new` is its
-    /// layout. The lock on the name is held, so nobody else does so at the same time.
+    /// The region in the first bytes of `file`, which somebody else has mapped, or makes it there: `new` is its layout. The lock on the name
+    /// is held, so nobody else does so at the same time. Takes the memory out of `memory` only if this succeeds: what it is dropped with
+    /// is the user's, and not to be run under locks.
     pub(crate) fn adopt(
         file: OwnedFd,
-        memory: Foreign,
+        memory: &mut Option<Foreign>,
         new: impl FnOnce() -> Result<Layout, Error>,
     ) -> Result<Self, Error> {
         let status = file::status(&file)?;
-        let size = memory.len;
+        // Only if another thread was just leaving the region it was in.
+        let whole = memory.as_ref().ok_or(Error::Busy)?;
+        let size = whole.len;
         if status.size < size as u64 {
             return Err(Error::WrongSize { expected: size as u64, found: status.size });
         }
@@ -84,15 +88,13 @@ impl Mapped {
         }
         // SAFETY: whoever made `memory` promised that so many bytes are mapped, to read and write, as long as it lives; it begins on a
         // page, and `Fixed` holds nothing but atomics.
-        let fixed = unsafe { &*memory.base.cast::<Fixed>().as_ptr() };
-        let layout = if fixed.is_blank() {
+        let fixed = unsafe { &*whole.base.cast::<Fixed>().as_ptr() };
+        let layout = if fixed.is_blank(size) {
             let layout = new()?;
             // SAFETY: as above: the layout fits into `size`. All of it are words that a region reaches by atomic accesses.
             let words = unsafe {
-                core::slice::from_raw_parts(
-                    memory.base.cast::<AtomicU64>().as_ptr(),
-                    layout.data() / size_of::<AtomicU64>(),
-                )
+                let count = layout.data() / size_of::<AtomicU64>();
+                core::slice::from_raw_parts(whole.base.cast::<AtomicU64>().as_ptr(), count)
             };
             // One who was killed while doing this may have left something.
             words.iter().for_each(|word| word.store(0, Relaxed));
@@ -102,7 +104,8 @@ impl Mapped {
         } else {
             Layout::read(fixed, size)?
         };
-        Ok(Self { memory: Memory::Foreign(memory), file: ManuallyDrop::new(file), id: status.id, path: None, layout })
+        let memory = Memory::Foreign(memory.take().ok_or(Error::Busy)?);
+        Ok(Self { memory, file: ManuallyDrop::new(file), id: status.id, path: None, layout })
     }
 
     /// Whether the file begins as a region does.
@@ -248,13 +251,14 @@ pub(crate) struct Foreign {
     /// Whose drop may unmap it.
     keep_alive: ManuallyDrop<Box<dyn Send + Sync>>,
     /// The process that has mapped it.
-    pid: u32,
+    mapped_by: Option<Token>,
 }
 
 impl Foreign {
-    /// The `len` bytes at `base`, which begin on a page and stay mapped, to read and write, until `keep_alive` is dropped.
+    /// The `len` bytes at `base`, which begin on a page and stay mapped, to read and write, until `keep_alive` is dropped. This process
+    /// has a token.
     pub(crate) fn new(base: NonNull<u8>, len: usize, keep_alive: Box<dyn Send + Sync>) -> Self {
-        Self { base, len, keep_alive: ManuallyDrop::new(keep_alive), pid: std::process::id() }
+        Self { base, len, keep_alive: ManuallyDrop::new(keep_alive), mapped_by: identity::drawn() }
     }
 }
 
@@ -272,7 +276,8 @@ impl core::fmt::Debug for Foreign {
 impl Drop for Foreign {
     fn drop(&mut self) {
         // A forked child has no business with it: its drop may remove a name that belongs to the parent.
-        if self.pid == std::process::id() {
+        let is_own = |by: Token| identity::drawn().is_some_and(|own| own.is_same_process(by));
+        if self.mapped_by.is_some_and(is_own) {
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.keep_alive) };
         }

@@ -24,6 +24,9 @@ const ATTEMPTS: u32 = 100;
 
 /// How to create or open a region.
 ///
+/// Those options that are about how this process has it (`populate`, `lock_memory`, `huge_pages`, `keeper`) count when it opens the region for
+/// the first time, until the last handle is dropped.
+///
 /// # Examples
 ///
 /// ```
@@ -100,7 +103,7 @@ impl RegionOptions {
     /// Whether this process has its [keeper](crate#the-background-thread), a thread, for this region. Without one, its waits look for
     /// deaths every 10 ms, and one of the others has to look for its death so often; nothing else is different.
     ///
-    /// It is the first opening of a region by a process that counts, until the last handle is dropped; forked children inherit it.
+    /// Forked children inherit it.
     pub fn keeper(&mut self, keeper: bool) -> &mut Self {
         self.keeper = keeper;
         self

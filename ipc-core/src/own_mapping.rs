@@ -14,7 +14,7 @@ use crate::sys::map::page_size;
 
 impl RegionOptions {
     /// The region in memory that the caller has mapped: the `len` bytes at `base`, which are the first ones of `file`. If there is
-    /// none and they begin with zeroes, as a new file does, it is made; all who do this at once get the same one.
+    /// none and the first 64 bytes are zero, as in a new file, it is made; all who do this at once get the same one.
     ///
     /// The file may be any that the kernel maps shared and keeps locks on: one in `/dev/shm`, a memory file, one on a local disk.
     /// A region there takes all of `len`, and can only be opened with the same length again. Of these options,
@@ -42,6 +42,9 @@ impl RegionOptions {
     /// * `base` to `base + len` are mapped from offset 0 of `file`, `MAP_SHARED`, to read and write, and stay so until `keep_alive` is
     ///   dropped.
     /// * Nobody has a Rust reference to any of it, and whoever reaches it by other means than this library does not write.
+    /// * Forked children that use the region inherit the mapping, neither unmapped (`MADV_DONTFORK`) nor wiped.
+    /// * This process uses no record locks of POSIX (`F_SETLK`, `lockf`) on the file: closing any descriptor of it drops them, and this closes
+    ///   some. Nobody has such a lock on all of the file: it covers the places of this library's own locks, behind its end.
     /// * Nobody makes the file shorter: the access to a page that is not there any more kills the process (SIGBUS). Pages that
     ///   the file system allocates when they are touched do the same when it is full.
     ///
@@ -85,8 +88,7 @@ impl RegionOptions {
         while !deadline.is_some_and(Deadline::has_passed) {
             let attached = registry::with_name_locked(&own, Lock::Exclusive, |registry| {
                 registry.attach(status.id, self.terms(false), || {
-                    let memory = memory.take().ok_or(Error::Busy)?;
-                    Mapped::adopt(own.try_clone()?, memory, || self.layout_filling(len))
+                    Mapped::adopt(own.try_clone()?, &mut memory, || self.layout_filling(len))
                 })
             })?;
             if let Some(attachment) = attached? {
@@ -142,7 +144,8 @@ mod segment {
     impl RegionOptions {
         /// The region in a segment of the crate `shared_memory`, which is the whole segment; see [`from_raw`](Self::from_raw).
         ///
-        /// The segment goes with the last handle, and its name if the segment owns it; not in a forked child.
+        /// The segment goes with the last handle, and its name if the segment owns it; not in a forked child. If this process has the
+        /// region open already, both go at once.
         ///
         /// # Errors
         ///

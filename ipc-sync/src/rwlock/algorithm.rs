@@ -1,5 +1,6 @@
 //! Coming in and going out.
 
+use core::cell::Cell;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
 use core::time::Duration;
@@ -146,7 +147,7 @@ impl Core {
                 let mut reading = self.claim(home, held.token);
                 if reading.is_none() {
                     let site = Site::of(self)?;
-                    reading = self.inherit(held.token, |token| site.is_alive_now(token));
+                    reading = self.inherit(held.token, alive_now(&site));
                 }
                 self.open(held);
                 return Ok(reading);
@@ -253,7 +254,7 @@ impl Core {
         let after_death = self.repair();
         self.shut();
         if !self.is_empty() {
-            let found = Site::of(self).map(|site| self.has_left(|token| site.is_alive_now(token)));
+            let found = Site::of(self).map(|site| self.has_left(alive_now(&site)));
             if !matches!(found, Ok(true)) {
                 self.unwrite(held);
                 return found.map(|_| None);
@@ -424,4 +425,10 @@ impl Core {
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
+}
+
+/// Whether somebody is alive, after one look for deaths that nobody has told of.
+fn alive_now(site: &Site) -> impl Fn(Token) -> bool {
+    let has_looked = Cell::new(false);
+    move |token| if has_looked.replace(true) { site.is_alive(token) } else { site.is_alive_now(token) }
 }

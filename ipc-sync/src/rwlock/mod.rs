@@ -115,6 +115,8 @@ use crate::error::{LockError, LockResult};
 /// lock of a writer that was killed goes on, and comes inside [`LockError::Poisoned`], also to readers, until
 /// somebody calls [`clear_poison`](Self::clear_poison); the same after a panic of a writer. A killed or panicking reader poisons nothing.
 ///
+/// A guard that is forgotten keeps the lock as long as its process has the region open: for readers it keeps out writers only.
+///
 /// There is room for 128 readers at a time; the next one waits until one of them leaves. Threads of one process share its line, so
 /// they do meet there. Outside any region each thread has a line of its own, up to 16.
 ///
