@@ -67,7 +67,10 @@ struct Bar {
     returned: AtomicU32,
     /// 1 from when everybody may go home after its song.
     last_round: AtomicU32,
-    /// The last singer of each booth.
+    /// How often somebody has got a booth with somebody in it who lives.
+    doubled: AtomicU32,
+    _reserved: AtomicU32,
+    /// The singer in each booth; 0: none.
     singers: [AtomicU32; MAX_BOOTHS],
     /// How many songs each singer has finished. Singer n is at n - 1.
     songs: [AtomicU32; MAX_SINGERS],
@@ -85,6 +88,8 @@ impl Bar {
             caught: AtomicU32::new(0),
             returned: AtomicU32::new(0),
             last_round: AtomicU32::new(0),
+            doubled: AtomicU32::new(0),
+            _reserved: AtomicU32::new(0),
             singers: [const { AtomicU32::new(0) }; MAX_BOOTHS],
             songs: [const { AtomicU32::new(0) }; MAX_SINGERS],
         }
@@ -96,6 +101,8 @@ impl Bar {
         let dead = booth.after_death().then_some(before);
         if dead.is_some() {
             self.returned.fetch_add(1, SeqCst);
+        } else if before != 0 {
+            self.doubled.fetch_add(1, SeqCst);
         }
         // At one instant the dead goes out and this one comes in.
         let gone = dead.map_or(0, bit);
@@ -107,8 +114,9 @@ impl Bar {
     }
 
     /// Before the booth is given back: whoever gets it next is not seen beside this one.
-    fn leave(&self, number: u32) {
+    fn leave(&self, booth: &Permit<'_>, number: u32) {
         self.inside.fetch_and(!bit(number), SeqCst);
+        self.singers[booth.index() as usize].store(0, SeqCst);
     }
 
     fn was_full(&self) -> bool {
@@ -309,7 +317,8 @@ fn sum_up(options: &Options, bar: &Bar, killed: &[u32]) -> bool {
     let all_sang = (1..=options.singers).filter(|number| !killed.contains(number)).all(|number| has_sung(&number));
     let is_full = most_inside == options.booths.min(options.singers);
     let as_wanted = killed.len() as u32 == options.kill && returned == options.kill;
-    let ok = is_full && as_wanted && all_sang && bar.inside.load(SeqCst) == 0;
+    let nobody_else = bar.inside.load(SeqCst) == 0 && bar.doubled.load(SeqCst) == 0;
+    let ok = is_full && as_wanted && all_sang && nobody_else;
     say!(
         "singers={} booths={} most_inside={most_inside} killed={} returned={returned} {}",
         options.singers,
@@ -345,7 +354,7 @@ fn sing(number: u32) -> Result<()> {
         std::thread::sleep(SONG);
         stay_if_wanted(&bar, number, parent);
         bar.songs[number as usize - 1].fetch_add(1, SeqCst);
-        bar.leave(number);
+        bar.leave(&booth, number);
         drop(booth);
         if bar.last_round.load(SeqCst) == 1 {
             return Ok(());

@@ -25,7 +25,8 @@
 //! * Somebody else's token is taken out only if [`is_alive`](Site::is_alive) said no, by an exchange that expects exactly that word.
 //! * Every order of instructions may be the last: between two stores that belong together there must be a state that others
 //!   understand. What is derived (a count of words in some state) cannot be left wrong; what is kept beside (a counter) can.
-//! * First change the word that others wait on, then [wake](wake_all). A kill in between is made good: the death wakes all.
+//! * First change the word that others wait on, then [wake](wake_all). A kill in between is made good: the death wakes all. For that, whoever
+//!   wakes must [take part](take_part), which a child that has just been forked does not.
 //! * An owning handle does nothing when it is dropped in a forked child: [`Site::is_own`].
 //!
 //! The example `latch` of the facade is a whole one in less than 100 lines. The smallest is a gate that is held shut by one process, and
@@ -293,6 +294,18 @@ impl Site {
         } else {
             (None, true)
         }
+    }
+}
+
+/// Makes sure that the calling process takes part in the region of `primitive`. To be called before a change that is followed by a wake-up, by
+/// operations that hold nothing and so need no token.
+///
+/// Whoever takes part, does so already; not so a child that has just been forked. If it were killed before the wake-up, nobody would miss
+/// it. If it cannot take part, the safety net is left.
+#[inline]
+pub fn take_part<T>(primitive: &T) {
+    if identity::current().is_none() {
+        let _ = Site::of(primitive);
     }
 }
 

@@ -73,7 +73,7 @@ use std::time::Instant;
 use shmkit_core::identity::Token;
 use shmkit_core::shim::{AtomicU32, AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Epoch, Site, Woken, wake_all};
+use shmkit_core::wait::{Epoch, Site, Woken, take_part, wake_all};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
 
 /// The turn will not be completed.
@@ -349,6 +349,7 @@ impl Barrier {
     #[cold]
     fn break_turn(&self, turn: u64) -> bool {
         let mut state = self.state.load(Relaxed);
+        take_part(self);
         while turn_of(state) == turn && state & BROKEN == 0 {
             match self.state.compare_exchange(state, (state | BROKEN) & !WAITING, Relaxed, Relaxed) {
                 Ok(_) => {

@@ -57,7 +57,7 @@ use std::time::Instant;
 use bytemuck::Pod;
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Epoch, Site, Woken, wake_all, wake_one};
+use shmkit_core::wait::{Epoch, Site, Woken, take_part, wake_all, wake_one};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::{LockError, LockResult};
@@ -283,6 +283,7 @@ impl Condvar {
 
     #[cold]
     fn notify_waiting(&self) {
+        take_part(self);
         // WAITING stays: there may be more than one. If another notifier has just cleared it, then it wakes all.
         self.word.fetch_add(NOTIFICATION, Relaxed);
         crash_point!("condvar.notify_one.before_wake");
@@ -292,6 +293,7 @@ impl Condvar {
 
     #[cold]
     fn notify_all_waiting(&self) {
+        take_part(self);
         let mut word = self.word.load(Relaxed);
         // Those who begin to wait after this exchange set WAITING anew.
         while let Err(now) =

@@ -51,7 +51,7 @@ use std::time::Instant;
 
 use shmkit_core::shim::AtomicU64;
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, Woken, wake_all, wake_one};
+use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
@@ -146,6 +146,9 @@ impl Event {
     pub fn set(&self) {
         let mut word = self.word.load(Relaxed);
         loop {
+            if word & (SET | WAITING) == WAITING {
+                take_part(self);
+            }
             let new = if word & SET == 0 { ((word | SET) & !WAITING).wrapping_add(GENERATION) } else { word };
             // Release pairs with the Acquire in `take` and `reset`. All that change the word exchange it, so it pairs with that of
             // those who find a later word, too. So does that of a set which changes nothing: see the module.
@@ -216,7 +219,7 @@ impl Event {
     ///
     /// # Errors
     ///
-    /// [`WaitError::TimedOut`], never if the event is set when the call begins; [`WaitError::Failed`].
+    /// [`WaitError::TimedOut`], for an event with manual reset never if it is set when the call begins; [`WaitError::Failed`].
     #[inline]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         match self.take(0) {

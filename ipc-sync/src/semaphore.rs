@@ -55,7 +55,7 @@ use std::time::Instant;
 
 use shmkit_core::shim::{AtomicU32, futex};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, Woken, wake_all, wake_one};
+use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
@@ -313,6 +313,9 @@ impl Semaphore {
             if n == 0 {
                 // It must not clear flags: it wakes nobody.
                 return Ok(());
+            }
+            if state & (WAITING | MANY) != 0 {
+                take_part(self);
             }
             // Release pairs with the Acquire of those who take.
             match self.state.compare_exchange_weak(state, permits as u32, Release, Relaxed) {

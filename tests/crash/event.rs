@@ -3,10 +3,14 @@
 use shmkit::shim::crash::arm;
 use shmkit::{Event, Region};
 
-use crate::common::{Child, Name, Parent, Stage, until};
+use crate::common::{Child, Name, Parent, Stage, fork, until};
 use crate::{Scene, has_died};
 
-pub(crate) const SCENES: &[(&str, Scene)] = &[("event_set", set_for_a_sleeper), ("event_wait", wait_beside_a_sleeper)];
+pub(crate) const SCENES: &[(&str, Scene)] = &[
+    ("event_set", set_for_a_sleeper),
+    ("event_set_forked", set_in_a_child_for_a_sleeper),
+    ("event_wait", wait_beside_a_sleeper),
+];
 
 /// What the victim does.
 pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at: usize) {
@@ -16,6 +20,18 @@ pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at:
     arm(die_at);
     match scene {
         "event_set" => event.set(),
+        "event_set_forked" => {
+            let status = fork(|| event.set()).reap();
+            // Its own death would wake everybody.
+            parent.say("done");
+            parent.expect("end");
+            match status {
+                0 => {}
+                // What its child dies of, the victim dies of, too, so that the sweep goes on.
+                libc::SIGKILL => crate::die(),
+                status => panic!("the child failed by itself: {status}"),
+            }
+        }
         "event_wait" => event.wait().expect("a set"),
         unknown => panic!("no scene {unknown:?}"),
     }
@@ -45,6 +61,21 @@ fn set_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     waiter.until_asleep();
     victim.tell("go");
     waiter.expect("released");
+}
+
+/// A child that the victim has just forked, and that nobody knows yet, sets the event that another process waits for.
+fn set_in_a_child_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
+    let event = stage.region.insert("event", Event::new()).expect("room");
+    let mut waiter = waiter(stage);
+    waiter.tell("wait");
+    waiter.until_asleep();
+    victim.tell("go");
+    victim.expect("done");
+    if !event.is_set() {
+        event.set();
+    }
+    waiter.expect("released");
+    victim.tell("end");
 }
 
 /// The victim waits for the event that another process waits for, too. A set that it has taken along is made good by another.
