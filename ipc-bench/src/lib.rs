@@ -14,9 +14,11 @@
 //! environment, so every binary that runs a case starts its `main` with
 //! [`cases::run_role_if_child`].
 
+pub mod baton;
 pub mod cases;
 pub mod child;
 pub mod clock;
+pub mod figure;
 pub mod floor;
 pub mod lock;
 pub mod ours;
@@ -27,4 +29,6 @@ pub mod report;
 pub mod shared;
 pub mod signal;
 pub mod soak;
+pub mod solo;
 pub mod stats;
+pub mod team;

@@ -7,8 +7,8 @@ use std::process;
 
 use shmkit::{LockError, Mutex, MutexGuard, Poison, Region, Shm};
 
+use crate::figure::SUBJECT;
 use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover};
-use crate::report::SUBJECT;
 
 const OBJECT: &str = "lock";
 

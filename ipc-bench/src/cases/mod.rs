@@ -4,15 +4,23 @@ pub mod array;
 pub mod contention;
 pub mod kill;
 pub mod memory;
+pub mod mutex;
 pub mod open;
 pub mod snapshot;
-pub mod uncontended;
 
 use std::io;
 use std::process;
 
 use crate::child::Orders;
 use crate::soak::worker;
+use crate::solo::Solo;
+use crate::team::{self, Game};
+
+/// The cases of one thread.
+pub const SOLOS: &[&Solo] = &[&mutex::UNCONTENDED, &snapshot::READ];
+
+/// The cases of several processes.
+pub const GAMES: &[&Game] = &[];
 
 /// Does what a child is for and ends the process, if it is a child; returns at once if not.
 ///
@@ -40,6 +48,11 @@ fn run(orders: &Orders) -> io::Result<()> {
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
+        team::MEMBER => {
+            let name = orders.text("case")?;
+            let case = GAMES.iter().find(|case| case.name == name).ok_or(io::ErrorKind::InvalidInput)?;
+            case.play_as_told(orders)
+        }
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
 }
