@@ -7,6 +7,10 @@ use crate::stats::{self, Series};
 
 /// The name under which our own takes part.
 pub const SUBJECT: &str = "shmkit";
+/// The same where it always looks for a while before it sleeps.
+pub const ALWAYS: &str = "shmkit, always looking";
+/// The same where it sleeps at once.
+pub const NEVER: &str = "shmkit, never looking";
 
 /// What a figure must reach.
 #[derive(Debug, Clone, Copy, PartialEq)]

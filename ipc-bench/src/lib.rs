@@ -1,10 +1,15 @@
 //! Benches of shmkit against the hardware's limits and against peers.
 //!
-//! Three layers, each usable alone:
+//! Layers, each usable alone:
 //!
 //! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
-//! - locks: the traits in [`lock`], and ours in [`ours`], and the peers in [`floor`] and [`pthread`];
-//! - [`cases`]: one function per figure, returning raw numbers per round and the conditions.
+//! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
+//!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
+//!   others wait ([`death`]);
+//! - candidates: the traits in [`lock`], ours in [`ours`], and the peers in [`floor`], [`pthread`] and
+//!   [`peers`];
+//! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
+//!   numbers per round, what is compared with what, and the conditions.
 //!
 //! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
 //!
@@ -18,10 +23,12 @@ pub mod baton;
 pub mod cases;
 pub mod child;
 pub mod clock;
+pub mod death;
 pub mod figure;
 pub mod floor;
 pub mod lock;
 pub mod ours;
+pub mod peers;
 pub mod pin;
 pub mod proc;
 pub mod pthread;

@@ -7,6 +7,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use shmkit_bench::cases::{self, array, contention, kill, memory, open};
+use shmkit_bench::death::Death;
 use shmkit_bench::report::Report;
 use shmkit_bench::solo::{self, Solo};
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
@@ -24,7 +25,8 @@ Options:
   --rounds N           rounds of all cases but those that kill (at least 15;
                        default 31)
   --work NS            work outside the section when contending (default 200)
-  --kills N            kills per lock with victims of 1 MiB (default 1000)
+  --kills N            kills per candidate, but for victims of 2 GiB (default
+                       1000)
   --large-kills N      kills per lock with victims of 2 GiB (default 1000)
   --small-pages        victims of 2 GiB use no huge pages (slow)
   --budget SECONDS     begin no round of a case after this time (default 1200)
@@ -149,6 +151,7 @@ enum Run {
     By(fn(&Options, &str, &mut Report) -> io::Result<()>),
     Solo(&'static Solo),
     Game(&'static Game),
+    Death(&'static Death),
 }
 
 impl Run {
@@ -156,6 +159,7 @@ impl Run {
         match self {
             Run::By(case) => return case(options, name, report),
             Run::Solo(case) => report.add(&case.run(&options.sample(name, 1, 6))?),
+            Run::Death(case) => report.add(&case.run(&options.plan(name, options.kills))?),
             Run::Game(case) => report.add(&case.run(&options.sample(name, 5, 20))?),
         }
         Ok(())
@@ -174,6 +178,7 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("array/copy", Run::By(Options::copies)),
     ];
     all.extend(cases::SOLOS.iter().map(|case| (case.name, Run::Solo(case))));
+    all.extend(cases::DEATHS.iter().map(|case| (case.name, Run::Death(case))));
     all.extend(cases::GAMES.iter().map(|case| (case.name, Run::Game(case))));
     all
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use shmkit::spin::{self, Spinning};
 
+use crate::cases::named;
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
 use crate::figure::{Comparison, Figure, Figures};
@@ -203,8 +204,7 @@ impl Game {
     /// # Errors
     /// Unfit orders, or those of attaching.
     pub fn play_as_told(&self, orders: &Orders) -> io::Result<()> {
-        let name = orders.text("entry")?;
-        let entry = self.entries.iter().find(|entry| entry.name == name).ok_or(io::ErrorKind::InvalidInput)?;
+        let entry = named(self.entries, orders, "entry", |entry| entry.name)?;
         spin::set_spinning(entry.spinning);
         (entry.play)(orders)
     }

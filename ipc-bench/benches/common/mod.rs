@@ -6,10 +6,14 @@
 use std::time::Duration;
 
 use criterion::{Criterion, SamplingMode};
-use shmkit_bench::cases::{GAMES, SOLOS};
+use shmkit_bench::cases::{DEATHS, GAMES, SOLOS};
+use shmkit_bench::death::{Death, Scene};
 use shmkit_bench::pin::{Pair, pin_to};
 use shmkit_bench::solo::Solo;
 use shmkit_bench::team::{Game, Team};
+
+/// The most kills of one sample: making a victim takes a hundred times as long as what is timed.
+const KILLS_PER_SAMPLE: u64 = 10;
 
 /// Benches all cases whose names begin with `prefix`.
 pub(crate) fn bench(criterion: &mut Criterion, prefix: &str) {
@@ -18,6 +22,9 @@ pub(crate) fn bench(criterion: &mut Criterion, prefix: &str) {
     }
     for case in GAMES.iter().filter(|case| case.name.starts_with(prefix)) {
         game(criterion, case);
+    }
+    for case in DEATHS.iter().filter(|case| case.name.starts_with(prefix)) {
+        death(criterion, case);
     }
 }
 
@@ -44,6 +51,25 @@ fn game(criterion: &mut Criterion, case: &Game) {
             bencher.iter_custom(|turns| {
                 let round = team.round(turns).expect("a round of the team");
                 Duration::from_nanos(round.whole() as u64)
+            });
+        });
+    }
+    group.finish();
+}
+
+/// Of the kills that criterion asks for in a sample, the first few stand for all.
+fn death(criterion: &mut Criterion, case: &Death) {
+    let mut group = criterion.benchmark_group(case.name);
+    group.sample_size(15).sampling_mode(SamplingMode::Flat);
+    group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_millis(50));
+    for entry in case.entries {
+        group.bench_function(entry.name, |bencher| {
+            let mut scene = Scene::start(case, entry).expect("the peers");
+            bencher.iter_custom(|kills| {
+                let real = kills.clamp(1, KILLS_PER_SAMPLE);
+                let times = (0..real).map(|_| scene.kill().expect("all peers to learn of it").nanoseconds);
+                let total = Duration::from_nanos(times.sum());
+                total.mul_f64(kills as f64 / real as f64)
             });
         });
     }

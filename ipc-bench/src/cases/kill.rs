@@ -263,7 +263,7 @@ fn check_memory(memory: usize) -> io::Result<()> {
 /// # Errors
 /// Unfit orders, or those of attaching and locking.
 pub fn wait_as_told(orders: &Orders) -> io::Result<()> {
-    (super::named(CONTENDERS, orders, |contender| contender.name)?.wait)(orders)
+    (super::named(CONTENDERS, orders, "lock", |contender| contender.name)?.wait)(orders)
 }
 
 fn wait<L: RobustLock>(orders: &Orders) -> io::Result<()> {
@@ -287,7 +287,7 @@ fn wait<L: RobustLock>(orders: &Orders) -> io::Result<()> {
 /// # Errors
 /// Unfit orders, or those of getting memory and of attaching.
 pub fn fall_as_told(orders: &Orders) -> io::Result<()> {
-    (super::named(CONTENDERS, orders, |contender| contender.name)?.fall)(orders)
+    (super::named(CONTENDERS, orders, "lock", |contender| contender.name)?.fall)(orders)
 }
 
 fn fall<L: RobustLock>(orders: &Orders) -> io::Result<()> {

@@ -1,11 +1,15 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
 pub mod array;
+pub mod barrier;
 pub mod contention;
+pub mod deaths;
+pub mod event;
 pub mod kill;
 pub mod memory;
 pub mod mutex;
 pub mod open;
+pub mod semaphore;
 pub mod snapshot;
 
 use std::io;
@@ -13,14 +17,28 @@ use std::process;
 
 use crate::child::Orders;
 use crate::soak::worker;
+use crate::death::{self, Death};
 use crate::solo::Solo;
 use crate::team::{self, Game};
 
 /// The cases of one thread.
-pub const SOLOS: &[&Solo] = &[&mutex::UNCONTENDED, &snapshot::READ];
+pub const SOLOS: &[&Solo] =
+    &[&mutex::UNCONTENDED, &semaphore::UNCONTENDED, &event::SET_RESET, &semaphore::PERMITS, &snapshot::READ];
 
 /// The cases of several processes.
-pub const GAMES: &[&Game] = &[];
+pub const GAMES: &[&Game] = &[
+    &event::HANDOVER_ASLEEP,
+    &semaphore::HANDOVER_ASLEEP,
+    &event::HANDOVER_AWAKE,
+    &semaphore::HANDOVER_AWAKE,
+    &semaphore::CROWD,
+    &mutex::CROWD,
+    &barrier::ROUND_ASLEEP,
+    &barrier::ROUND_AWAKE,
+];
+
+/// The cases of a death.
+pub const DEATHS: &[&Death] = &[&deaths::MUTEX, &deaths::BARRIER];
 
 /// Does what a child is for and ends the process, if it is a child; returns at once if not.
 ///
@@ -48,20 +66,18 @@ fn run(orders: &Orders) -> io::Result<()> {
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
-        team::MEMBER => {
-            let name = orders.text("case")?;
-            let case = GAMES.iter().find(|case| case.name == name).ok_or(io::ErrorKind::InvalidInput)?;
-            case.play_as_told(orders)
-        }
+        team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),
+        death::PEER => named(DEATHS, orders, "case", |case| case.name)?.wait_as_told(orders),
+        death::VICTIM => named(DEATHS, orders, "case", |case| case.name)?.fall_as_told(orders),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
 }
 
-/// Finds the contender that a child was told to work with.
-fn named<'a, C>(all: &'a [C], orders: &Orders, name: impl Fn(&C) -> &str) -> io::Result<&'a C> {
-    let wanted = orders.text("lock")?;
-    all.iter().find(|contender| name(contender) == wanted).ok_or_else(|| {
-        let message = format!("no lock {wanted:?} in this case");
+/// Finds the one of `all` that the orders of a child name under `key`.
+pub(crate) fn named<'a, C>(all: &'a [C], orders: &Orders, key: &str, name: impl Fn(&C) -> &str) -> io::Result<&'a C> {
+    let wanted = orders.text(key)?;
+    all.iter().find(|one| name(one) == wanted).ok_or_else(|| {
+        let message = format!("no {key} {wanted:?} here");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
 }
