@@ -2,13 +2,16 @@
 
 pub mod array;
 pub mod barrier;
+pub mod condvar;
 pub mod contention;
 pub mod deaths;
 pub mod event;
 pub mod kill;
 pub mod memory;
 pub mod mutex;
+pub mod once_lock;
 pub mod open;
+pub mod reentrant_mutex;
 pub mod semaphore;
 pub mod snapshot;
 
@@ -22,8 +25,15 @@ use crate::solo::Solo;
 use crate::team::{self, Game};
 
 /// The cases of one thread.
-pub const SOLOS: &[&Solo] =
-    &[&mutex::UNCONTENDED, &semaphore::UNCONTENDED, &event::SET_RESET, &semaphore::PERMITS, &snapshot::READ];
+pub const SOLOS: &[&Solo] = &[
+    &mutex::UNCONTENDED,
+    &semaphore::UNCONTENDED,
+    &event::SET_RESET,
+    &semaphore::PERMITS,
+    &once_lock::GET,
+    &reentrant_mutex::UNCONTENDED,
+    &snapshot::READ,
+];
 
 /// The cases of several processes.
 pub const GAMES: &[&Game] = &[
@@ -33,6 +43,8 @@ pub const GAMES: &[&Game] = &[
     &semaphore::HANDOVER_AWAKE,
     &semaphore::CROWD,
     &mutex::CROWD,
+    &condvar::HANDOVER_ASLEEP,
+    &condvar::HANDOVER_AWAKE,
     &barrier::ROUND_ASLEEP,
     &barrier::ROUND_AWAKE,
 ];
