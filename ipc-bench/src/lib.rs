@@ -11,9 +11,9 @@
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
 //!
-//! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
-//!
 //! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
+//!
+//! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
 //!
 //! Many cases need other processes. They are the running binary, executed again with a role in its
 //! environment, so every binary that runs a case starts its `main` with

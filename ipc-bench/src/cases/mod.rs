@@ -19,8 +19,8 @@ use std::io;
 use std::process;
 
 use crate::child::Orders;
-use crate::soak::worker;
 use crate::death::{self, Death};
+use crate::soak::worker;
 use crate::solo::Solo;
 use crate::team::{self, Game};
 
