@@ -117,6 +117,11 @@ fn uncontended_semaphores_are_compared_with_their_floor_and_with_sem_t() {
 }
 
 #[test]
+fn readers_side_by_side_are_compared_one_by_one_with_lines_of_their_own() {
+    assert_compared("rwlock/read/two_cpus", &["process 1", "process 2", "a CAS and a store", "pthread rwlock"]);
+}
+
+#[test]
 fn handing_over_asleep_is_compared_with_bare_futexes() {
     assert_compared("event/handover/one_cpu", &["there and back on one CPU", "futex_waitv", "futex ", "sem_t"]);
 }

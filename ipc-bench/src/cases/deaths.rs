@@ -6,7 +6,7 @@
 
 use std::io;
 
-use shmkit::{Barrier, BarrierError, LockError, Mutex};
+use shmkit::{Barrier, BarrierError, LockError, Mutex, RwLock};
 
 use crate::death::{Death, Entry, Mortal};
 use crate::figure::Comparison;
@@ -32,6 +32,9 @@ pub const MUTEX: Death =
 /// A party to a barrier.
 pub const BARRIER: Death =
     Death { name: "barrier/death", what: "party to a barrier", entries: &entries::<Joined>(), rows: ROWS };
+
+/// A writer, while others wait to read.
+pub const RWLOCK: Death = Death { name: "rwlock/death", what: "writer", entries: &entries::<Written>(), rows: ROWS };
 
 const fn entries<M: Mortal>() -> [Entry; 4] {
     [
@@ -113,6 +116,48 @@ impl Mortal for Owned {
 
     fn mend(&self) -> io::Result<()> {
         let _locked = self.0[0].lock();
+        self.0[0].clear_poison();
+        Ok(())
+    }
+
+    fn rescues(&self) -> u64 {
+        self.0.rescues()
+    }
+}
+
+struct Written(InRegion<RwLock<u64>>);
+
+impl Place for Written {
+    fn create(_: usize) -> io::Result<Self> {
+        InRegion::create(1, || RwLock::new(0)).map(Written)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        InRegion::attach(address).map(Written)
+    }
+}
+
+impl Mortal for Written {
+    fn hold(&self) {
+        std::mem::forget(self.0[0].write().expect("nobody else wants it yet"));
+    }
+
+    fn learn(&self, stamp: impl FnOnce()) -> io::Result<()> {
+        let locked = self.0[0].read();
+        stamp();
+        match locked {
+            Err(LockError::Poisoned { .. }) => Ok(()),
+            Ok(_) => Err(other("nobody has died")),
+            Err(error) => Err(other(error)),
+        }
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        let _locked = self.0[0].write();
         self.0[0].clear_poison();
         Ok(())
     }

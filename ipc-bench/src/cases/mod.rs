@@ -12,6 +12,7 @@ pub mod mutex;
 pub mod once_lock;
 pub mod open;
 pub mod reentrant_mutex;
+pub mod rwlock;
 pub mod semaphore;
 pub mod snapshot;
 
@@ -28,6 +29,7 @@ use crate::team::{self, Game};
 pub const SOLOS: &[&Solo] = &[
     &mutex::UNCONTENDED,
     &semaphore::UNCONTENDED,
+    &rwlock::READ,
     &event::SET_RESET,
     &semaphore::PERMITS,
     &once_lock::GET,
@@ -37,6 +39,7 @@ pub const SOLOS: &[&Solo] = &[
 
 /// The cases of several processes.
 pub const GAMES: &[&Game] = &[
+    &rwlock::READ_SIDE_BY_SIDE,
     &event::HANDOVER_ASLEEP,
     &semaphore::HANDOVER_ASLEEP,
     &event::HANDOVER_AWAKE,
@@ -50,7 +53,7 @@ pub const GAMES: &[&Game] = &[
 ];
 
 /// The cases of a death.
-pub const DEATHS: &[&Death] = &[&deaths::MUTEX, &deaths::BARRIER];
+pub const DEATHS: &[&Death] = &[&deaths::MUTEX, &deaths::BARRIER, &deaths::RWLOCK];
 
 /// Does what a child is for and ends the process, if it is a child; returns at once if not.
 ///
