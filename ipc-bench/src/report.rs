@@ -179,7 +179,7 @@ impl Display for Report {
             let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        writeln!(f, "\nall locks (medians over the rounds):")?;
+        writeln!(f, "\nall candidates (medians over the rounds, unless named otherwise):")?;
         for line in &self.medians {
             writeln!(f, "  {line}")?;
         }

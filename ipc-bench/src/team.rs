@@ -28,8 +28,9 @@ pub const MEMBER: &str = "team-member";
 pub const MOST: usize = 16;
 
 /// Against hanging: whoever has not finished its turns by then never will.
-const ANSWER_WITHIN: Duration = Duration::from_secs(20);
-const FIRST_PROBE: u64 = 16;
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+/// How many rounds a sample takes, about.
+const ROUNDS: f64 = 8.0;
 
 /// What a team needs to find each other.
 pub trait Place: Sized + 'static {
@@ -172,19 +173,19 @@ impl Game {
         let mut teams = Vec::new();
         for entry in self.entries {
             let mut team = Team::start(self, entry)?;
-            let turns = team.turns_of(settings.sample)?;
-            teams.push((entry.name, team, turns));
+            team.sample(settings.sample)?;
+            teams.push((entry.name, team));
         }
-        let candidates = teams.iter_mut().map(|(name, team, turns)| Candidate::new(name, || team.round(*turns)));
+        let candidates = teams.iter_mut().map(|(name, team)| Candidate::new(name, || team.sample(settings.sample)));
         let rounds = stats::interleave(&settings.plan, candidates.collect())?;
         let figures = match self.measure {
             Measure::Whole => {
-                let all = rounds.iter().map(|series| series.map(|round| round.whole() / round.turns as f64));
+                let all = rounds.iter().map(|series| series.map(Sample::cost));
                 vec![Figure::of_rounds(self.what, "ns", all.collect(), self.rows)]
             }
             Measure::EachRate => (0..self.members)
                 .map(|member| {
-                    let rate = |round: &Round| round.turns as f64 * 1e3 / round.spans[member].nanoseconds();
+                    let rate = |sample: &Sample| sample.turns as f64 * 1e3 / sample.each[member];
                     let all = rounds.iter().map(|series| series.map(rate)).collect();
                     Figure::of_rounds(format!("{}, process {}", self.what, member + 1), "M/s", all, self.rows)
                 })
@@ -236,31 +237,21 @@ struct Desk {
 // SAFETY: repr(C) of atomics, for which zero is a value.
 unsafe impl SharedLayout for Board {}
 
-/// One round of a team.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Round {
+/// What some rounds of a team showed.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sample {
+    /// The turns of each member.
     turns: u64,
-    spans: Vec<Span>,
+    /// From the first beginning to the last end in each round, in nanoseconds.
+    whole: f64,
+    /// The time that each member took for its turns, in nanoseconds.
+    each: Vec<f64>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Span {
-    begin_ns: u64,
-    end_ns: u64,
-}
-
-impl Span {
-    fn nanoseconds(self) -> f64 {
-        (self.end_ns - self.begin_ns) as f64
-    }
-}
-
-impl Round {
-    /// From the first beginning to the last end, in nanoseconds.
-    pub fn whole(&self) -> f64 {
-        let begin = self.spans.iter().map(|span| span.begin_ns).min().unwrap_or(0);
-        let end = self.spans.iter().map(|span| span.end_ns).max().unwrap_or(0);
-        (end - begin) as f64
+impl Sample {
+    /// The time that all need for one turn of each, in nanoseconds.
+    pub fn cost(&self) -> f64 {
+        self.whole / self.turns as f64
     }
 }
 
@@ -269,6 +260,8 @@ pub struct Team {
     members: Vec<Child>,
     board: SharedBox<Board>,
     round: u32,
+    /// How many turns the next round has.
+    turns: u64,
     _stage: Stage,
 }
 
@@ -297,37 +290,53 @@ impl Team {
             Child::start(MEMBER, &arguments)
         };
         let members = (0..game.members).map(start).collect::<io::Result<_>>()?;
-        Ok(Team { members, board, round: 0, _stage: stage })
+        Ok(Team { members, board, round: 0, turns: 1, _stage: stage })
     }
 
-    /// Lets all members do `turns` turns.
+    /// Lets all members play for about `length`.
+    ///
+    /// That takes several rounds, each as long as those before suggest: how long a turn takes may depend on
+    /// whether they wait for one another awake or asleep, and change by a factor of a hundred meanwhile.
     ///
     /// # Errors
     /// When a member ends or does not answer.
-    pub fn round(&mut self, turns: u64) -> io::Result<Round> {
+    pub fn sample(&mut self, length: Duration) -> io::Result<Sample> {
+        let wanted = length.as_nanos() as f64;
+        let mut sample = Sample { turns: 0, whole: 0.0, each: vec![0.0; self.members.len()] };
+        while sample.whole < wanted {
+            let spans = self.round()?;
+            let begin = spans.iter().map(|span| span.begin_ns).min().unwrap_or(0);
+            let end = spans.iter().map(|span| span.end_ns).max().unwrap_or(0);
+            let whole = (end - begin) as f64;
+            sample.turns += self.turns;
+            sample.whole += whole;
+            for (sum, span) in sample.each.iter_mut().zip(&spans) {
+                *sum += (span.end_ns - span.begin_ns) as f64;
+            }
+            let suggested = self.turns as f64 * wanted / ROUNDS / whole;
+            self.turns = (suggested as u64).clamp(1, self.turns * 4);
+        }
+        Ok(sample)
+    }
+
+    fn round(&mut self) -> io::Result<Vec<Span>> {
         self.round += 1;
-        self.board.turns.store(turns, Relaxed);
+        self.board.turns.store(self.turns, Relaxed);
         self.board.round.set(self.round);
         let mut spans = Vec::new();
         for (member, desk) in self.members.iter_mut().zip(&self.board.desks) {
             member.await_signal(&desk.done, self.round, ANSWER_WITHIN)?;
             spans.push(Span { begin_ns: desk.begin_ns.load(Relaxed), end_ns: desk.end_ns.load(Relaxed) });
         }
-        Ok(Round { turns, spans })
+        Ok(spans)
     }
+}
 
-    /// How many turns take as long as a sample.
-    fn turns_of(&mut self, sample: Duration) -> io::Result<u64> {
-        let mut turns = FIRST_PROBE;
-        loop {
-            let whole = self.round(turns)?.whole();
-            let wanted = sample.as_nanos() as f64;
-            if whole > wanted / 8.0 {
-                return Ok(((turns as f64 * wanted / whole) as u64).max(1));
-            }
-            turns *= 2;
-        }
-    }
+/// When a member has begun and ended a round.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Span {
+    begin_ns: u64,
+    end_ns: u64,
 }
 
 fn play<P: Play>(orders: &Orders) -> io::Result<()> {

@@ -12,6 +12,8 @@ use shmkit_bench::pin::{Pair, pin_to};
 use shmkit_bench::solo::Solo;
 use shmkit_bench::team::{Game, Team};
 
+/// The length of a sample of a team.
+const SAMPLE: Duration = Duration::from_millis(20);
 /// The most kills of one sample: making a victim takes a hundred times as long as what is timed.
 const KILLS_PER_SAMPLE: u64 = 10;
 
@@ -41,6 +43,7 @@ fn solo(criterion: &mut Criterion, case: &Solo) {
     group.finish();
 }
 
+/// Each sample is as long as it is, whatever criterion asks for.
 fn game(criterion: &mut Criterion, case: &Game) {
     let mut group = criterion.benchmark_group(case.name);
     group.sample_size(15).sampling_mode(SamplingMode::Flat);
@@ -49,8 +52,8 @@ fn game(criterion: &mut Criterion, case: &Game) {
         group.bench_function(entry.name, |bencher| {
             let mut team = Team::start(case, entry).expect("the members of a team");
             bencher.iter_custom(|turns| {
-                let round = team.round(turns).expect("a round of the team");
-                Duration::from_nanos(round.whole() as u64)
+                let sample = team.sample(SAMPLE).expect("some rounds of the team");
+                Duration::from_nanos((sample.cost() * turns as f64) as u64)
             });
         });
     }
