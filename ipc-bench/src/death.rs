@@ -5,8 +5,8 @@
 //! processes, begin to wait for it, and are seen asleep; the controller reads the clock, kills, and
 //! sleeps; each peer reads the clock as soon as it knows. Then the controller mends what is left.
 //! Peers are on two CPUs in turns, the last one on that of the controller, the victim on the other; keepers
-//! are pinned with their processes. So the keeper that watches the victim, which is that of the last peer,
-//! does not take the CPU that the victim needs for its end.
+//! are pinned with their processes. Whoever is woken on the CPU of the victim shares it with the victim, which has
+//! yet to end.
 
 use std::io;
 use std::rc::Rc;
@@ -62,6 +62,7 @@ pub struct Entry {
     /// Its name in results.
     pub name: &'static str,
     peers: usize,
+    beside_the_victim: bool,
     create: fn(usize) -> io::Result<Stage>,
     wait: fn(&Orders) -> io::Result<()>,
     fall: fn(&Orders) -> io::Result<()>,
@@ -77,7 +78,12 @@ impl Entry {
     /// Makes `M` take part with `peers` processes that wait.
     pub const fn of<M: Mortal>(name: &'static str, peers: usize) -> Self {
         assert!(peers <= MOST, "a desk for each");
-        Entry { name, peers, create: Stage::of::<M>, wait: wait::<M>, fall: fall::<M> }
+        Entry { name, peers, beside_the_victim: false, create: Stage::of::<M>, wait: wait::<M>, fall: fall::<M> }
+    }
+
+    /// The same with all peers on the CPU of the victim, which they keep from its end, and it them.
+    pub const fn beside_the_victim(self) -> Self {
+        Entry { beside_the_victim: true, ..self }
     }
 }
 
@@ -133,7 +139,8 @@ impl Death {
         };
         let listed: Vec<_> = self.rows.iter().map(|row| Comparison { target: None, ..*row }).collect();
         let rescues = kills.iter().map(|all| all.map(|kill| kill.rescues as f64)).collect();
-        let none: Vec<_> = self.rows.iter().map(|row| Comparison::alone_at_most(0.0).of(row.ours)).collect();
+        let judged = self.rows.iter().filter(|row| row.target.is_some());
+        let none: Vec<_> = judged.map(|row| Comparison::alone_at_most(0.0).of(row.ours)).collect();
         let rescues = Figure::of_rounds(format!("{} killed, rescues", self.what), "", rescues, none);
         let figures = vec![
             time("p99", 99.0, self.rows),
@@ -217,7 +224,8 @@ impl Scene {
         let board = SharedBox::create()?;
         let mut scene = Scene { peers: Vec::new(), board, stage, case: case.name, entry: entry.name, pair, number: 0 };
         for desk in 0..entry.peers {
-            let cpu = [scene.pair.first, scene.pair.second][(entry.peers - 1 - desk) % 2];
+            let is_second = entry.beside_the_victim || (entry.peers - 1 - desk) % 2 == 1;
+            let cpu = if is_second { scene.pair.second } else { scene.pair.first };
             let peer = scene.child(PEER, cpu, [("desk", desk.to_string())])?;
             scene.peers.push(peer);
         }

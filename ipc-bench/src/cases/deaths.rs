@@ -19,7 +19,16 @@ const ONE: &str = "shmkit, 1 peer";
 const FOUR: &str = "shmkit, 4 peers";
 const SIXTEEN: &str = "shmkit, 16 peers";
 
-const ROWS: &[Comparison] = &[within(ONE), within(FOUR), within(SIXTEEN)];
+/// One waiter as half of several peers are: on the CPU of the victim.
+const BESIDE: &str = "robust-pthread beside the victim";
+
+const ROWS: &[Comparison] = &[
+    within(ONE),
+    within(FOUR),
+    within(SIXTEEN),
+    Comparison::listed(BESIDE).of(FOUR),
+    Comparison::listed(BESIDE).of(SIXTEEN),
+];
 
 const fn within(ours: &'static str) -> Comparison {
     Comparison::at_most(Robust::NAME, 4.0).of(ours)
@@ -36,9 +45,10 @@ pub const BARRIER: Death =
 /// A writer, while others wait to read.
 pub const RWLOCK: Death = Death { name: "rwlock/death", what: "writer", entries: &entries::<Written>(), rows: ROWS };
 
-const fn entries<M: Mortal>() -> [Entry; 4] {
+const fn entries<M: Mortal>() -> [Entry; 5] {
     [
         Entry::of::<Robustly>(Robust::NAME, 1),
+        Entry::of::<Robustly>(BESIDE, 1).beside_the_victim(),
         Entry::of::<M>(ONE, 1),
         Entry::of::<M>(FOUR, 4),
         Entry::of::<M>(SIXTEEN, 16),
