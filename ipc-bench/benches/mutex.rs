@@ -3,18 +3,17 @@
 //! Criterion shows the course of one lock over time; ratios between locks come from the report,
 //! whose rounds are interleaved.
 
-use std::sync::Mutex;
+mod common;
+
 use std::time::Duration;
 
 use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, SamplingMode};
+use shmkit_bench::cases;
 use shmkit_bench::cases::contention::{self, Arena};
 use shmkit_bench::cases::kill::{self, Scene};
-use shmkit_bench::cases::{self, uncontended};
-use shmkit_bench::floor::Floor;
-use shmkit_bench::lock::{LockUnderTest, RobustLock, SharedLock};
+use shmkit_bench::lock::{RobustLock, SharedLock};
 use shmkit_bench::ours::Ours;
-use shmkit_bench::pin::{Pair, pin_to};
 use shmkit_bench::pthread::{Plain, Robust};
 use shmkit_bench::stats::Plan;
 
@@ -24,29 +23,10 @@ const KILLS_PER_SAMPLE: u64 = 10;
 fn main() {
     cases::run_role_if_child();
     let mut criterion = Criterion::default().configure_from_args();
-    bench_uncontended(&mut criterion);
+    common::bench(&mut criterion, "mutex/");
     bench_contended(&mut criterion);
     bench_kill(&mut criterion);
     criterion.final_summary();
-}
-
-fn bench_uncontended(criterion: &mut Criterion) {
-    // Before the thread is pinned: the keeper stays.
-    let ours = Ours::create().expect("a region");
-    let cpu = Pair::choose().expect("an allowed CPU").first;
-    let _pinned = pin_to(cpu).expect("pinning to an allowed CPU");
-    let mut group = criterion.benchmark_group("mutex/uncontended");
-    group.measurement_time(Duration::from_secs(2));
-    uncontended(&mut group, &ours);
-    uncontended(&mut group, &Floor::create().expect("shared memory"));
-    uncontended(&mut group, &Mutex::new(0));
-    uncontended(&mut group, &Plain::create().expect("shared memory"));
-    uncontended(&mut group, &Robust::create().expect("shared memory"));
-    group.finish();
-}
-
-fn uncontended<L: LockUnderTest>(group: &mut BenchmarkGroup<'_, WallTime>, lock: &L) {
-    group.bench_function(L::NAME, |bencher| bencher.iter_custom(|turns| uncontended::time(lock, turns)));
 }
 
 fn bench_contended(criterion: &mut Criterion) {
@@ -87,7 +67,7 @@ fn bench_kill(criterion: &mut Criterion) {
 
 /// Times takeovers; of the kills that criterion asks for in a sample, the first few stand for all.
 fn kill<L: RobustLock>(group: &mut BenchmarkGroup<'_, WallTime>) {
-    let settings = kill::Settings { plan: plan(), memory: 1 << 20, huge_pages: false };
+    let settings = kill::Settings { label: "1 MiB", plan: plan(), memory: 1 << 20, huge_pages: false };
     group.bench_function(L::NAME, |bencher| {
         let mut scene = Scene::of::<L>(&settings).expect("a waiter");
         bencher.iter_custom(|kills| {

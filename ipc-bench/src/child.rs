@@ -31,7 +31,8 @@ pub struct Orders {
 impl Orders {
     /// Takes the orders of this process; `None` if it is nobody's child.
     ///
-    /// Binds its life to the parent's, unless it is a janitor, and pins it if there is an argument `cpu`.
+    /// Binds its life to the parent's, unless it is a janitor, and pins it if there is an argument `cpu`, to
+    /// one or several separated by commas.
     ///
     /// # Errors
     /// Those of `prctl` and of pinning; `BrokenPipe` if the parent is gone already.
@@ -46,9 +47,10 @@ impl Orders {
         let arguments =
             pairs.filter_map(|pair| pair.split_once('=').map(|(key, value)| (key.into(), value.into()))).collect();
         let orders = Orders { role, arguments };
-        if orders.arguments.contains_key("cpu") {
+        if let Some(list) = orders.arguments.get("cpu") {
+            let cpus: Result<Vec<_>, _> = list.split(',').map(str::parse).collect();
             // Pinned until the process ends.
-            std::mem::forget(pin::pin_to(orders.number("cpu")?)?);
+            std::mem::forget(pin::pin_to_any(&cpus.map_err(|_| orders.unfit("cpu"))?)?);
         }
         Ok(Some(orders))
     }

@@ -1,18 +1,20 @@
 //! The floor: the two atomic operations that no lock between processes does without.
 //!
-//! Lock is one CAS 0 -> token, unlock one swap to 0, both inlined. It waits by spinning and tells
+//! [`two_rmws`] are these operations alone. As a lock, [`Floor`]: lock is one CAS 0 -> token, unlock one swap to 0, both inlined. It waits by spinning and tells
 //! nobody of anything: it is a yardstick, not a lock to use.
 
 use std::cell::UnsafeCell;
-use std::hint;
+use std::hint::{self, black_box};
 use std::io;
 use std::ops::{Deref, DerefMut};
 use std::process;
-use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use crate::lock::LockUnderTest;
-use crate::shared::{SharedBox, SharedLayout};
+use crate::shared::{Line, SharedBox, SharedLayout};
+use crate::solo::Turns;
+use crate::team::{Place, Play, Seat};
 
 const UNLOCKED: u64 = 0;
 
@@ -98,5 +100,74 @@ impl Drop for FloorGuard<'_> {
     fn drop(&mut self) {
         // Release pairs with the Acquire of `lock`. A swap, since a real unlock must learn of sleepers.
         self.cell.word.swap(UNLOCKED, Release);
+    }
+}
+
+/// The name of [`two_rmws`] in results.
+pub const TWO_RMWS: &str = "two RMWs";
+
+// SAFETY: repr(C) of one atomic, for which zero is a value.
+unsafe impl SharedLayout for Line<AtomicU32> {}
+
+/// An addition and a subtraction in shared memory, each of which learns what was there before: less could not
+/// tell whether there is something to take, or somebody to wake.
+///
+/// # Errors
+/// Those of [`SharedBox::create`].
+pub fn two_rmws() -> io::Result<Turns> {
+    let word = SharedBox::<Line<AtomicU32>>::create()?;
+    Ok(Turns::new(TWO_RMWS, move || {
+        let before = word.0.fetch_add(1, Acquire);
+        let after = word.0.fetch_sub(1, Release);
+        assert!(before == 0 && after == 1, "a word of its own");
+    }))
+}
+
+/// The name of [`PrivateLines`] in results.
+pub const PRIVATE_LINES: &str = "a CAS and a store";
+
+/// A line for each of two processes, which takes and gives back its own by one CAS and one store: the
+/// least that lets another one know.
+pub struct PrivateLines(SharedBox<[Line<AtomicU64>; 2]>);
+
+// SAFETY: repr(C) of atomics, for which zero is a value.
+unsafe impl SharedLayout for [Line<AtomicU64>; 2] {}
+
+impl PrivateLines {
+    /// Takes and gives back the line of `member`.
+    ///
+    /// # Panics
+    /// If somebody else has taken it.
+    #[inline(always)]
+    pub fn take_and_give(&self, member: usize) {
+        let line = &self.0[member].0;
+        // Acquire pairs with the Release below.
+        let taken = line.compare_exchange(0, 1, Acquire, Relaxed);
+        assert!(taken.is_ok(), "a line of its own");
+        // As under a lock: the compiler must assume that something is read in between.
+        black_box(line);
+        line.store(0, Release);
+    }
+}
+
+impl Place for PrivateLines {
+    fn create(_: usize) -> io::Result<Self> {
+        SharedBox::create().map(PrivateLines)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        SharedBox::attach(address).map(PrivateLines)
+    }
+}
+
+impl Play for PrivateLines {
+    fn play(&self, seat: Seat, turns: u64) {
+        for _ in 0..turns {
+            self.take_and_give(seat.member);
+        }
     }
 }

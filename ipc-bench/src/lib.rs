@@ -1,25 +1,34 @@
 //! Benches of shmkit against the hardware's limits and against peers.
 //!
-//! Three layers, each usable alone:
+//! Layers, each usable alone:
 //!
 //! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
-//! - locks: the traits in [`lock`], and ours in [`ours`], and the peers in [`floor`] and [`pthread`];
-//! - [`cases`]: one function per figure, returning raw numbers per round and the conditions.
-//!
-//! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
+//! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
+//!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
+//!   others wait ([`death`]);
+//! - candidates: the traits in [`lock`], ours in [`ours`], and the peers in [`floor`], [`pthread`] and
+//!   [`peers`];
+//! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
+//!   numbers per round, what is compared with what, and the conditions.
 //!
 //! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
+//!
+//! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
 //!
 //! Many cases need other processes. They are the running binary, executed again with a role in its
 //! environment, so every binary that runs a case starts its `main` with
 //! [`cases::run_role_if_child`].
 
+pub mod baton;
 pub mod cases;
 pub mod child;
 pub mod clock;
+pub mod death;
+pub mod figure;
 pub mod floor;
 pub mod lock;
 pub mod ours;
+pub mod peers;
 pub mod pin;
 pub mod proc;
 pub mod pthread;
@@ -27,4 +36,6 @@ pub mod report;
 pub mod shared;
 pub mod signal;
 pub mod soak;
+pub mod solo;
 pub mod stats;
+pub mod team;

@@ -6,9 +6,12 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, array, contention, kill, memory, open, snapshot, uncontended};
+use shmkit_bench::cases::{self, array, contention, kill, memory, open};
+use shmkit_bench::death::Death;
 use shmkit_bench::report::Report;
+use shmkit_bench::solo::{self, Solo};
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
+use shmkit_bench::team::Game;
 
 const HELP: &str = "\
 Measures shmkit against the hardware's floor and its peers.
@@ -16,15 +19,14 @@ Measures shmkit against the hardware's floor and its peers.
 Usage: shmkit-bench [OPTIONS]
 
 Options:
-  --only PATTERN       only cases whose name contains PATTERN:
-                       uncontended, contention, kill-1MiB, kill-2GiB,
-                       open, memory, snapshot/read, array/element,
-                       array/copy
+  --list               print the names of the cases
+  --only PATTERN       only cases whose name contains PATTERN
   --quick              few and short rounds, to see that all works; not for figures
-  --rounds N           rounds of uncontended, contention, open, snapshot/read
-                       and array (at least 15; default 31)
+  --rounds N           rounds of all cases but those that kill (at least 15;
+                       default 31)
   --work NS            work outside the section when contending (default 200)
-  --kills N            kills per lock with victims of 1 MiB (default 1000)
+  --kills N            kills per candidate, but for victims of 2 GiB (default
+                       1000)
   --large-kills N      kills per lock with victims of 2 GiB (default 1000)
   --small-pages        victims of 2 GiB use no huge pages (slow)
   --budget SECONDS     begin no round of a case after this time (default 1200)
@@ -32,6 +34,7 @@ Options:
 ";
 
 struct Options {
+    list: bool,
     only: Option<String>,
     quick: bool,
     rounds: usize,
@@ -48,6 +51,7 @@ impl Options {
         let mut arguments = arguments.peekable();
         let (mut rounds, mut kills, mut large_kills) = (None, None, None);
         let mut options = Options {
+            list: false,
             only: None,
             quick: false,
             rounds: 0,
@@ -61,6 +65,7 @@ impl Options {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
+                "--list" => options.list = true,
                 "--only" => options.only = Some(value()?),
                 "--quick" => options.quick = true,
                 "--rounds" => rounds = Some(number(&value()?)?),
@@ -83,11 +88,10 @@ impl Options {
         Plan { case: case.into(), rounds, budget: self.budget, verbose: true }
     }
 
-    fn uncontended(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
-        let settings = uncontended::Settings { plan: self.plan(case, self.rounds), sample };
-        report.add_uncontended(&uncontended::run(&settings)?);
-        Ok(())
+    /// With samples of so many milliseconds, if they need not be figures and if they do.
+    fn sample(&self, case: &str, quick: u64, full: u64) -> solo::Settings {
+        let sample = Duration::from_millis(if self.quick { quick } else { full });
+        solo::Settings { plan: self.plan(case, self.rounds), sample }
     }
 
     fn contention(&self, case: &str, report: &mut Report) -> io::Result<()> {
@@ -104,15 +108,15 @@ impl Options {
     fn kill_small(&self, case: &str, report: &mut Report) -> io::Result<()> {
         let plan = self.plan(case, self.kills);
         // So little memory that no huge page fits in surely: small pages always.
-        let settings = kill::Settings { plan, memory: 1 << 20, huge_pages: false };
-        report.add_kill("1 MiB", &kill::run(&settings)?);
+        let settings = kill::Settings { label: "1 MiB", plan, memory: 1 << 20, huge_pages: false };
+        report.add(&kill::run(&settings)?);
         Ok(())
     }
 
     fn kill_large(&self, case: &str, report: &mut Report) -> io::Result<()> {
         let plan = self.plan(case, self.large_kills);
-        let settings = kill::Settings { plan, memory: 2 << 30, huge_pages: self.huge_pages };
-        report.add_kill("2 GiB", &kill::run(&settings)?);
+        let settings = kill::Settings { label: "2 GiB", plan, memory: 2 << 30, huge_pages: self.huge_pages };
+        report.add(&kill::run(&settings)?);
         Ok(())
     }
 
@@ -122,30 +126,18 @@ impl Options {
         Ok(())
     }
 
-    fn snapshot_read(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
-        let settings = snapshot::Settings { plan: self.plan(case, self.rounds), sample };
-        report.add_snapshot_read(&snapshot::run(&settings)?);
-        Ok(())
-    }
-
     fn memory(&self, _: &str, report: &mut Report) -> io::Result<()> {
         report.add_memory(&memory::run()?);
         Ok(())
     }
 
-    fn array(&self, case: &str) -> array::Settings {
-        let sample = Duration::from_millis(if self.quick { 1 } else { 6 });
-        array::Settings { plan: self.plan(case, self.rounds), sample }
-    }
-
     fn elements(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add_elements(&array::elements(&self.array(case))?);
+        report.add(&array::elements(&self.sample(case, 1, 6))?);
         Ok(())
     }
 
     fn copies(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add_copies(&array::copies(&self.array(case))?);
+        report.add(&array::copies(&self.sample(case, 1, 6))?);
         Ok(())
     }
 }
@@ -154,19 +146,42 @@ fn number(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|&number| number > 0).ok_or(format!("{text:?} is not a positive number"))
 }
 
-type Case = fn(&Options, &str, &mut Report) -> io::Result<()>;
+/// How a case is run.
+enum Run {
+    By(fn(&Options, &str, &mut Report) -> io::Result<()>),
+    Solo(&'static Solo),
+    Game(&'static Game),
+    Death(&'static Death),
+}
 
-const CASES: &[(&str, Case)] = &[
-    ("uncontended", Options::uncontended),
-    ("contention", Options::contention),
-    ("kill-1MiB", Options::kill_small),
-    ("kill-2GiB", Options::kill_large),
-    ("open", Options::open),
-    ("memory", Options::memory),
-    ("snapshot/read", Options::snapshot_read),
-    ("array/element", Options::elements),
-    ("array/copy", Options::copies),
-];
+impl Run {
+    fn run(&self, options: &Options, name: &str, report: &mut Report) -> io::Result<()> {
+        match self {
+            Run::By(case) => return case(options, name, report),
+            Run::Solo(case) => report.add(&case.run(&options.sample(name, 1, 6))?),
+            Run::Death(case) => report.add(&case.run(&options.plan(name, options.kills))?),
+            Run::Game(case) => report.add(&case.run(&options.sample(name, 5, 20))?),
+        }
+        Ok(())
+    }
+}
+
+/// All cases, by their names.
+fn all_cases() -> Vec<(&'static str, Run)> {
+    let mut all = vec![
+        ("contention", Run::By(Options::contention)),
+        ("kill-1MiB", Run::By(Options::kill_small)),
+        ("kill-2GiB", Run::By(Options::kill_large)),
+        ("open", Run::By(Options::open)),
+        ("memory", Run::By(Options::memory)),
+        ("array/element", Run::By(Options::elements)),
+        ("array/copy", Run::By(Options::copies)),
+    ];
+    all.extend(cases::SOLOS.iter().map(|case| (case.name, Run::Solo(case))));
+    all.extend(cases::DEATHS.iter().map(|case| (case.name, Run::Death(case))));
+    all.extend(cases::GAMES.iter().map(|case| (case.name, Run::Game(case))));
+    all
+}
 
 fn main() -> ExitCode {
     cases::run_role_if_child();
@@ -182,16 +197,23 @@ fn main() -> ExitCode {
         }
     };
     let wanted = |name: &str| options.only.as_deref().is_none_or(|pattern| name.contains(pattern));
-    let chosen: Vec<_> = CASES.iter().filter(|(name, _)| wanted(name)).collect();
+    let mut chosen = all_cases();
+    chosen.retain(|(name, _)| wanted(name));
     if chosen.is_empty() {
         eprintln!("shmkit-bench: no case of that name, see --help");
         return ExitCode::from(2);
+    }
+    if options.list {
+        for (name, _) in chosen {
+            println!("{name}");
+        }
+        return ExitCode::SUCCESS;
     }
     let mut report = Report::default();
     let mut failed = false;
     for (name, case) in chosen {
         eprintln!("{name}: begins");
-        if let Err(error) = case(&options, name, &mut report) {
+        if let Err(error) = case.run(&options, name, &mut report) {
             eprintln!("{name}: failed: {error}");
             failed = true;
         }

@@ -1,25 +1,75 @@
-//! Our own mutex, in an anonymous region.
+//! Our own primitives, in an anonymous region.
 
 use std::fs::OpenOptions;
 use std::io;
+use std::ops::Index;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process;
 
-use shmkit::{LockError, Mutex, MutexGuard, Poison, Region, Shm};
+use shmkit::{LockError, Mutex, MutexGuard, Poison, Region, Shm, ShmSafe};
 
+use crate::figure::SUBJECT;
 use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover};
-use crate::report::SUBJECT;
 
-const OBJECT: &str = "lock";
+/// What the directory takes for an object besides the object, about.
+const RECORD: usize = 256;
 
-/// A [`Mutex`] with the region that it lies in.
+/// Objects with the region that they lie in, each on cache lines of its own.
 ///
-/// Making or attaching the first one of a process starts the keeper, which inherits the pin of the
+/// Making or attaching the first region of a process starts the keeper, which inherits the pin of the
 /// calling thread.
-pub struct Ours {
+pub struct InRegion<T: ShmSafe> {
     region: Region,
-    mutex: Shm<Mutex<u64>>,
+    objects: Vec<Shm<T>>,
 }
+
+impl<T: ShmSafe> InRegion<T> {
+    /// Makes a region with `count` objects.
+    ///
+    /// # Errors
+    /// Those of making the region.
+    pub fn create(count: usize, make: impl Fn() -> T) -> io::Result<Self> {
+        let region = Region::anonymous((size_of::<T>() + RECORD) * count).map_err(io::Error::other)?;
+        let insert = |index: usize| region.insert(&index.to_string(), make()).map_err(io::Error::other);
+        let objects = (0..count).map(insert).collect::<io::Result<_>>()?;
+        Ok(InRegion { region, objects })
+    }
+
+    /// Returns where children of this process find the region, as long as `self` lives.
+    pub fn address(&self) -> String {
+        format!("/proc/{}/fd/{}", process::id(), self.region.as_fd().as_raw_fd())
+    }
+
+    /// Attaches to the region at `address` of the parent.
+    ///
+    /// # Errors
+    /// Those of opening the region.
+    pub fn attach(address: &str) -> io::Result<Self> {
+        let file = OpenOptions::new().read(true).write(true).open(address)?;
+        let region = Region::from_fd(file.into()).map_err(io::Error::other)?;
+        let count = region.objects().map_err(io::Error::other)?.len();
+        let get = |index: usize| region.get(&index.to_string()).map_err(io::Error::other);
+        let objects = (0..count).map(get).collect::<io::Result<_>>()?;
+        Ok(InRegion { region, objects })
+    }
+
+    /// Returns how many waits of this process were rescued by the safety net, so far.
+    pub fn rescues(&self) -> u64 {
+        u64::from(self.region.rescues())
+    }
+}
+
+impl<T: ShmSafe> Index<usize> for InRegion<T> {
+    type Output = T;
+
+    #[inline]
+    fn index(&self, index: usize) -> &T {
+        &self.objects[index]
+    }
+}
+
+/// A [`Mutex`] in a region.
+pub struct Ours(InRegion<Mutex<u64>>);
 
 impl LockUnderTest for Ours {
     const NAME: &'static str = SUBJECT;
@@ -28,7 +78,7 @@ impl LockUnderTest for Ours {
 
     #[inline]
     fn lock(&self) -> MutexGuard<'_, u64> {
-        self.mutex.lock().expect("nobody dies or panics while holding it")
+        self.0[0].lock().expect("nobody dies or panics while holding it")
     }
 }
 
@@ -36,31 +86,26 @@ impl SharedLock for Ours {
     const WAITING: &'static str = "spins briefly, then sleeps";
 
     fn create() -> io::Result<Self> {
-        let region = Region::anonymous(size_of::<Mutex<u64>>() * 16).map_err(io::Error::other)?;
-        let mutex = region.insert(OBJECT, Mutex::new(0)).map_err(io::Error::other)?;
-        Ok(Ours { region, mutex })
+        InRegion::create(1, || Mutex::new(0)).map(Ours)
     }
 
     fn address(&self) -> String {
-        format!("/proc/{}/fd/{}", process::id(), self.region.as_fd().as_raw_fd())
+        self.0.address()
     }
 
     fn attach(address: &str) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(address)?;
-        let region = Region::from_fd(file.into()).map_err(io::Error::other)?;
-        let mutex = region.get(OBJECT).map_err(io::Error::other)?;
-        Ok(Ours { region, mutex })
+        InRegion::attach(address).map(Ours)
     }
 }
 
 impl RobustLock for Ours {
     fn take_over(&self, stamp: impl FnOnce() -> u64) -> io::Result<Takeover> {
-        let locked = self.mutex.lock();
+        let locked = self.0[0].lock();
         let stamp = stamp();
         match locked {
             Ok(_guard) => Ok(Takeover { stamp, owner_died: false }),
             Err(LockError::Poisoned { guard: _guard, cause: Poison::OwnerDied }) => {
-                self.mutex.clear_poison();
+                self.0[0].clear_poison();
                 Ok(Takeover { stamp, owner_died: true })
             }
             Err(error) => Err(io::Error::other(error.to_string())),
@@ -68,7 +113,7 @@ impl RobustLock for Ours {
     }
 
     fn rescues(&self) -> Option<u64> {
-        Some(u64::from(self.region.rescues()))
+        Some(self.0.rescues())
     }
 }
 

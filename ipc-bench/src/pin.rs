@@ -68,13 +68,23 @@ pub struct Pinned {
 /// # Errors
 /// Those of `sched_setaffinity`, such as a CPU that is not allowed here.
 pub fn pin_to(cpu: usize) -> io::Result<Pinned> {
-    if cpu >= libc::CPU_SETSIZE as usize {
-        return Err(io::ErrorKind::InvalidInput.into());
-    }
+    pin_to_any(&[cpu])
+}
+
+/// The same for several CPUs, among which the kernel chooses.
+///
+/// # Errors
+/// As for [`pin_to`].
+pub fn pin_to_any(cpus: &[usize]) -> io::Result<Pinned> {
     let before = affinity()?;
     let mut only = empty_set();
-    // SAFETY: `cpu` was checked to be within the set.
-    unsafe { libc::CPU_SET(cpu, &mut only) };
+    for &cpu in cpus {
+        if cpu >= libc::CPU_SETSIZE as usize {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        // SAFETY: `cpu` was checked to be within the set.
+        unsafe { libc::CPU_SET(cpu, &mut only) };
+    }
     set_affinity(&only)?;
     Ok(Pinned { before, _not_send: PhantomData })
 }

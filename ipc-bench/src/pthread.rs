@@ -1,4 +1,4 @@
-//! glibc's process-shared mutex in shared memory: plain, and robust.
+//! glibc's process-shared mutex in shared memory: plain, robust, and recursive.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -27,6 +27,7 @@ unsafe impl SharedLayout for Cell {}
 enum Kind {
     Plain,
     Robust,
+    Recursive,
 }
 
 impl Cell {
@@ -43,6 +44,9 @@ impl Cell {
                     Kind::Plain => 0,
                     Kind::Robust => {
                         libc::pthread_mutexattr_setrobust(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_ROBUST)
+                    }
+                    Kind::Recursive => {
+                        libc::pthread_mutexattr_settype(attributes.as_mut_ptr(), libc::PTHREAD_MUTEX_RECURSIVE)
                     }
                 },
                 libc::pthread_mutex_init(cell.mutex.get(), attributes.as_ptr()),
@@ -151,6 +155,33 @@ impl SharedLock for Plain {
 
     fn attach(address: &str) -> io::Result<Self> {
         SharedBox::attach(address).map(Plain)
+    }
+}
+
+/// A process-shared pthread mutex that its owner can lock again.
+pub struct Recursive(SharedBox<Cell>);
+
+impl Recursive {
+    /// Makes a new one that protects zero.
+    ///
+    /// # Errors
+    /// Those of getting shared memory.
+    pub fn create() -> io::Result<Self> {
+        Cell::create(Kind::Recursive).map(Recursive)
+    }
+}
+
+impl LockUnderTest for Recursive {
+    const NAME: &'static str = "recursive pthread";
+
+    type Guard<'a> = PthreadGuard<'a>;
+
+    #[inline]
+    fn lock(&self) -> PthreadGuard<'_> {
+        match self.0.lock() {
+            0 => PthreadGuard::of_held(&self.0),
+            code => refuse(code),
+        }
     }
 }
 

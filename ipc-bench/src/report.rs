@@ -2,49 +2,13 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use crate::cases::array::{self, Copies, Elements};
 use crate::cases::contention::{Contention, Round};
-use crate::cases::kill::{Kill, Takeover};
 use crate::cases::memory::Memory;
 use crate::cases::open::{self, Open};
-use crate::cases::snapshot::{self, SnapshotRead};
-use crate::cases::uncontended::Uncontended;
-use crate::floor::Floor;
+use crate::figure::{Comparison, Figure, Figures, SUBJECT, Target};
 use crate::lock::LockUnderTest;
-use crate::pthread::{Plain, Robust};
+use crate::pthread::Plain;
 use crate::stats::{self, Series};
-
-/// The name under which our own lock takes part; its column is empty in a case without it.
-pub const SUBJECT: &str = "shmkit";
-
-const STD: &str = <std::sync::Mutex<u64> as LockUnderTest>::NAME;
-
-/// What a figure must reach.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub enum Target {
-    /// The ratio to the peer, or the figure where there is no peer, may not be larger.
-    AtMost(f64),
-    /// The same may not be smaller.
-    AtLeast(f64),
-}
-
-impl Target {
-    fn is_met_by(self, figure: f64) -> bool {
-        match self {
-            Target::AtMost(limit) => figure <= limit,
-            Target::AtLeast(limit) => figure >= limit,
-        }
-    }
-}
-
-impl Display for Target {
-    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
-        match self {
-            Target::AtMost(limit) => write!(f, "<= {limit:.2}"),
-            Target::AtLeast(limit) => write!(f, ">= {limit:.2}"),
-        }
-    }
-}
 
 /// One line of the table.
 #[derive(Debug, Clone)]
@@ -93,16 +57,17 @@ pub struct Report {
 }
 
 impl Report {
-    /// Adds the figures of lock and unlock without contention.
-    pub fn add_uncontended(&mut self, result: &Uncontended) {
+    /// Adds the figures of a case.
+    pub fn add(&mut self, result: &Figures) {
         self.conditions.push(result.conditions.clone());
-        let case = "lock+unlock, uncontended";
-        let peers = [(Floor::NAME, 1.15), (STD, 0.95), (Robust::NAME, 0.65)];
-        for (peer, limit) in peers {
-            self.compare_rounds(case, &result.rounds, |ns| *ns, "ns", peer, Target::AtMost(limit));
-        }
-        for series in &result.rounds {
-            self.medians.push(format!("{case}: {} {:.2} ns", series.name, middle(&series.rounds)));
+        for figure in &result.figures {
+            for row in &figure.rows {
+                self.compare(figure, row);
+            }
+            for series in &figure.all {
+                let number = figure.statistic.of(&series.rounds).unwrap_or(f64::NAN);
+                self.medians.push(format!("{}: {} {number:.2} {}", figure.name, series.name, figure.unit));
+            }
         }
     }
 
@@ -112,7 +77,8 @@ impl Report {
         let case = "contended, time per section";
         let rate = |round: &Round| round.sections_per_second / 1e6;
         let cost = |round: &Round| 1e3 / rate(round);
-        self.compare_rounds(case, &result.rounds, cost, "ns", Plain::NAME, Target::AtMost(1.05));
+        let all: Vec<_> = result.rounds.iter().map(|series| series.map(cost)).collect();
+        self.compare(&Figure::of_rounds(case, "ns", all, []), &Comparison::at_most(Plain::NAME, 1.05));
         let share = |rounds: &Series<Round>| {
             rounds.rounds.iter().map(|round| round.weakest_share * 100.0).fold(f64::INFINITY, f64::min)
         };
@@ -131,41 +97,6 @@ impl Report {
                 share(series),
                 inexact(series),
                 middle(&sleeps)
-            ));
-        }
-    }
-
-    /// Adds the figures of the owner's death; `label` says how large the victims are.
-    pub fn add_kill(&mut self, label: &str, result: &Kill) {
-        self.conditions.push(result.conditions.clone());
-        let microseconds = |kill: &Takeover| kill.nanoseconds as f64 / 1e3;
-        let ours = stats::numbers_of(&result.kills, SUBJECT, microseconds);
-        let peer = stats::numbers_of(&result.kills, Robust::NAME, microseconds);
-        for (what, percent) in [("median", 50.0), ("p99", 99.0)] {
-            let pick = |times: &Option<Vec<f64>>| times.as_deref().and_then(|times| stats::percentile(times, percent));
-            let (ours, peer) = (pick(&ours), pick(&peer));
-            self.rows.push(Row {
-                case: format!("owner killed, {label}, {what}"),
-                ours,
-                unit: "us",
-                peer: Some((Robust::NAME, peer)),
-                ratio: ours.zip(peer).map(|(ours, peer)| ours / peer),
-                target: Some(Target::AtMost(4.0)),
-                conditions: self.conditions.len(),
-            });
-        }
-        let rescues = stats::numbers_of(&result.kills, SUBJECT, |kill| kill.rescues.unwrap_or(0) as f64);
-        let rescues = rescues.map(|rescues| rescues.iter().sum());
-        self.state(&format!("owner killed, {label}, rescues"), rescues, "", Target::AtMost(0.0));
-        for series in &result.kills {
-            let times: Vec<f64> = series.rounds.iter().map(microseconds).collect();
-            let tail = |percent| stats::percentile(&times, percent).unwrap_or(f64::NAN);
-            self.medians.push(format!(
-                "owner killed, {label}: {} median {:.1} us, p99 {:.1} us, longest {:.1} us",
-                series.name,
-                tail(50.0),
-                tail(99.0),
-                tail(100.0)
             ));
         }
     }
@@ -210,56 +141,18 @@ impl Report {
         self.state("memory, guard of that stack", kibibytes(result.guard), "KiB", None);
     }
 
-    /// Adds the figures of reading a snapshot cell.
-    pub fn add_snapshot_read(&mut self, result: &SnapshotRead) {
-        self.conditions.push(result.conditions.clone());
-        let case = "snapshot/read, 64 bytes, nobody writes";
-        self.compare_rounds(case, &result.rounds, |ns| *ns, "ns", snapshot::COPY, Target::AtMost(2.0));
-        for series in &result.rounds {
-            self.medians.push(format!("{case}: {} {:.2} ns", series.name, middle(&series.rounds)));
-        }
-    }
-
-    /// Adds the figures of single elements of an array.
-    pub fn add_elements(&mut self, result: &Elements) {
-        self.conditions.push(result.conditions.clone());
-        for (what, rounds) in [("load", &result.load), ("store", &result.store)] {
-            let case = format!("array, {what} of an element");
-            self.compare_rounds(&case, rounds, |ns| *ns, "ns", array::ATOMIC, Target::AtMost(1.05));
-        }
-    }
-
-    /// Adds the figures of copies into and out of an array.
-    pub fn add_copies(&mut self, result: &Copies) {
-        self.conditions.push(result.conditions.clone());
-        for (way, all) in [("in", &result.inward), ("out", &result.outward)] {
-            for ((label, _), rounds) in array::SIZES.iter().zip(all) {
-                let case = format!("array, copy {way}, {label}");
-                self.compare_rounds(&case, rounds, |rate| *rate, "GB/s", array::MEMCPY, Target::AtLeast(0.9));
-            }
-        }
-    }
-
-    /// Adds a row whose ratio is the median of the ratios within each round.
-    fn compare_rounds<S>(
-        &mut self,
-        case: &str,
-        all: &[Series<S>],
-        number: impl Fn(&S) -> f64,
-        unit: &'static str,
-        peer: &'static str,
-        target: Target,
-    ) {
-        let ours = stats::numbers_of(all, SUBJECT, &number);
-        let theirs = stats::numbers_of(all, peer, &number);
-        let ratio = ours.as_deref().zip(theirs.as_deref());
+    fn compare(&mut self, figure: &Figure, row: &Comparison) {
+        let samples = |name: &str| figure.all.iter().find(|series| series.name == name).map(|series| &*series.rounds);
+        let number = |samples: Option<&[f64]>| samples.and_then(|samples| figure.statistic.of(samples));
+        let (ours, theirs) = (samples(row.ours), row.peer.and_then(samples));
+        let case = if row.ours == SUBJECT { figure.name.clone() } else { format!("{}: {}", figure.name, row.ours) };
         self.rows.push(Row {
-            case: case.into(),
-            ours: ours.as_deref().and_then(stats::median),
-            unit,
-            peer: Some((peer, theirs.as_deref().and_then(stats::median))),
-            ratio: ratio.and_then(|(ours, theirs)| stats::ratio_per_round(ours, theirs)),
-            target: Some(target),
+            case,
+            ours: number(ours),
+            unit: figure.unit,
+            peer: row.peer.map(|peer| (peer, number(theirs))),
+            ratio: ours.zip(theirs).and_then(|(ours, theirs)| figure.statistic.ratio(ours, theirs)),
+            target: row.target,
             conditions: self.conditions.len(),
         });
     }
@@ -286,7 +179,7 @@ impl Display for Report {
             let cells = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}"));
             writeln!(f, "{}", cells.collect::<Vec<_>>().join("  ").trim_end())?;
         }
-        writeln!(f, "\nall locks (medians over the rounds):")?;
+        writeln!(f, "\nall candidates (medians over the rounds, unless named otherwise):")?;
         for line in &self.medians {
             writeln!(f, "  {line}")?;
         }

@@ -10,6 +10,11 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::process;
 use std::ptr::{self, NonNull};
 
+/// A value with cache lines of its own; 128 bytes, since CPUs fetch lines in pairs.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Line<T>(pub T);
+
 const NAME: &CStr = c"shmkit-bench";
 
 /// Types that a [`SharedBox`] can hold.

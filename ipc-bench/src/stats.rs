@@ -55,6 +55,13 @@ pub struct Series<S> {
     pub rounds: Vec<S>,
 }
 
+impl<S> Series<S> {
+    /// Draws one number from each sample.
+    pub fn map(&self, number: impl Fn(&S) -> f64) -> Series<f64> {
+        Series { name: self.name, rounds: self.rounds.iter().map(number).collect() }
+    }
+}
+
 /// Finds the series of `name` and draws one number from each of its rounds.
 pub fn numbers_of<S>(all: &[Series<S>], name: &str, number: impl Fn(&S) -> f64) -> Option<Vec<f64>> {
     let series = all.iter().find(|series| series.name == name)?;

@@ -75,7 +75,7 @@ fn is_zombie(pid: u32) -> bool {
 
 #[test]
 fn uncontended_names_all_locks_and_the_conditions() {
-    let output = run(&["--quick", "--only", "uncontended"]);
+    let output = run(&["--quick", "--only", "mutex/uncontended"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success());
     for expected in ["floor", "std", "pthread", "robust-pthread", "[1] one thread pinned to CPU"] {
@@ -99,6 +99,57 @@ fn arrays_are_compared_with_atomics_and_with_memcpy() {
     for expected in ["array, load of an element", "array, copy in, 4 KiB", "array, copy out, 64 MiB", "memcpy"] {
         assert!(text.contains(expected), "no {expected:?} in:\n{text}");
     }
+}
+
+/// Runs the cases of one thread or of a team whose names contain `pattern`, and looks for all that is compared.
+fn assert_compared(pattern: &str, expected: &[&str]) {
+    let output = run(&["--quick", "--only", pattern]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    for expected in expected {
+        assert!(text.contains(expected), "no {expected:?} in:\n{text}");
+    }
+}
+
+#[test]
+fn uncontended_semaphores_are_compared_with_their_floor_and_with_sem_t() {
+    assert_compared("semaphore/uncontended", &["acquire+release", "two RMWs", "sem_t"]);
+}
+
+#[test]
+fn readers_side_by_side_are_compared_one_by_one_with_lines_of_their_own() {
+    assert_compared("rwlock/read/two_cpus", &["process 1", "process 2", "a CAS and a store", "pthread rwlock"]);
+}
+
+#[test]
+fn handing_over_asleep_is_compared_with_bare_futexes() {
+    assert_compared("event/handover/one_cpu", &["there and back on one CPU", "futex_waitv", "futex ", "sem_t"]);
+}
+
+#[test]
+fn handing_over_awake_is_compared_with_a_cache_line_also_by_those_who_always_look() {
+    assert_compared("semaphore/handover/two_cpus", &["cache line", "two CPUs: shmkit, always looking"]);
+}
+
+#[test]
+fn threads_of_one_process_can_take_part_in_a_team() {
+    assert_compared("barrier/round/one_cpu", &["pthread barrier", "std, threads"]);
+}
+
+#[test]
+fn all_peers_of_a_dead_party_learn_of_it() {
+    assert_compared("barrier/death", &["20 kills of each", "shmkit, 1 peer", "shmkit, 16 peers", "robust-pthread"]);
+}
+
+#[test]
+fn cases_are_listed_and_not_run() {
+    let output = run(&["--list", "--only", "event"]);
+    assert!(output.status.success());
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(
+        text.lines().collect::<Vec<_>>(),
+        ["event/set_reset", "event/handover/one_cpu", "event/handover/two_cpus"]
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //!
 //! Between two CPUs a change arrives within a fraction of a microsecond, and any sleep costs tens of them; on one CPU, or with more
 //! runnable threads than CPUs, looking only keeps away the one who would bring the change. Neither is known beforehand, so each
-//! thread learns from what its looking came to: after a time in vain it leaves the next occasion out, then the next two, four, up to
-//! 64, until looking was worth it again.
+//! thread learns from what its looking came to: after a time in vain it leaves the next occasion out, then the next two, four,
+//! and eight, until looking was worth it again.
 
 use core::cell::Cell;
 
@@ -12,8 +12,9 @@ use crate::shim::spin_loop;
 /// How often to look in one go: some microseconds.
 const LOOKS: u32 = 200;
 
-/// The most occasions in a row to leave out.
-const LONGEST_PAUSE: u32 = 64;
+/// The most occasions in a row to leave out. Two that sleep for one another find out of it only if one looks while the other is about to act,
+/// so with long pauses a single disturbance would keep them asleep for thousands of hand-overs.
+const LONGEST_PAUSE: u32 = 8;
 
 /// What a thread does before it sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -104,10 +105,10 @@ mod tests {
 
     #[test]
     fn one_who_looks_in_vain_does_so_ever_more_rarely() {
-        // The 1st, then one, two, four, eight and sixteen left out: the 3rd, 6th, 11th, 20th and 37th.
-        assert_eq!(looks_of(37, false), 6 * LOOKS);
-        // 32, and from then on always 64.
-        assert_eq!(looks_of(33 + 10 * (LONGEST_PAUSE + 1), false), 11 * LOOKS);
+        // The 1st, then one, two, four and eight left out: the 3rd, 6th, 11th and 20th.
+        assert_eq!(looks_of(20, false), 5 * LOOKS);
+        // From then on always eight.
+        assert_eq!(looks_of(10 * (LONGEST_PAUSE + 1), false), 10 * LOOKS);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 
 use shmkit::{Region, SharedArray};
 
+use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 use crate::pin;
-use crate::report::SUBJECT;
-use crate::stats::{self, Candidate, Plan, Series};
+use crate::solo::Settings;
+use crate::stats::{self, Candidate};
 
 /// The atomic of std that an element is compared with.
 pub const ATOMIC: &str = "AtomicU64";
@@ -32,42 +33,11 @@ pub const SIZES: [(&str, usize); 8] = [
 /// So few that they stay in the cache.
 const ELEMENTS: usize = 256;
 
-/// How to run either case.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// The rounds, of every size; each takes one sample of every candidate.
-    pub plan: Plan,
-    /// About how long one sample takes; all candidates do the same number of turns.
-    pub sample: Duration,
-}
-
-/// What the case of single elements showed, in nanoseconds per access.
-#[derive(Debug, Clone)]
-pub struct Elements {
-    /// Reading.
-    pub load: Vec<Series<f64>>,
-    /// Writing.
-    pub store: Vec<Series<f64>>,
-    /// The conditions.
-    pub conditions: String,
-}
-
-/// What the case of copies showed, in gigabytes per second.
-#[derive(Debug, Clone)]
-pub struct Copies {
-    /// From private memory into the array, one for each of [`SIZES`].
-    pub inward: Vec<Vec<Series<f64>>>,
-    /// From the array into private memory.
-    pub outward: Vec<Vec<Series<f64>>>,
-    /// The conditions.
-    pub conditions: String,
-}
-
 /// Measures `get` and `set` against plain loads and stores of atomics in the same memory.
 ///
 /// # Errors
 /// Those of making the array and of pinning; `InvalidInput` for too few rounds.
-pub fn elements(settings: &Settings) -> io::Result<Elements> {
+pub fn elements(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let array = array(ELEMENTS)?;
     let cpu = pin::Pair::choose()?.first;
@@ -88,9 +58,15 @@ pub fn elements(settings: &Settings) -> io::Result<Elements> {
         Candidate::new(SUBJECT, || per_turn(access(turns, store))),
         Candidate::new(ATOMIC, || per_turn(access(turns, store_atomic))),
     ];
-    Ok(Elements {
-        load: stats::interleave(&settings.plan, load)?,
-        store: stats::interleave(&settings.plan, store)?,
+    let figure = |what: &str, all| {
+        let name = format!("array, {what} of an element");
+        Figure::of_rounds(name, "ns", all, [Comparison::at_most(ATOMIC, 1.05)])
+    };
+    Ok(Figures {
+        figures: vec![
+            figure("load", stats::interleave(&settings.plan, load)?),
+            figure("store", stats::interleave(&settings.plan, store)?),
+        ],
         conditions: format!(
             "one thread pinned to CPU {cpu}; {turns} accesses per sample, each with a check of its index; \
              {ELEMENTS} elements, both in the same shared memory"
@@ -102,7 +78,7 @@ pub fn elements(settings: &Settings) -> io::Result<Elements> {
 ///
 /// # Errors
 /// As for [`elements`].
-pub fn copies(settings: &Settings) -> io::Result<Copies> {
+pub fn copies(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let longest = SIZES.iter().map(|(_, size)| *size).max().unwrap_or(0);
     let array = array(longest / size_of::<u64>())?;
@@ -112,7 +88,11 @@ pub fn copies(settings: &Settings) -> io::Result<Copies> {
     let cpu = pin::Pair::choose()?.first;
     let _pinned = pin::pin_to(cpu)?;
     let (mut inward, mut outward) = (Vec::new(), Vec::new());
-    for (_, size) in SIZES {
+    let figure = |way: &str, label: &str, all| {
+        let name = format!("array, copy {way}, {label}");
+        Figure::of_rounds(name, "GB/s", all, [Comparison::at_least(MEMCPY, 0.9)])
+    };
+    for (label, size) in SIZES {
         let cells = array.slice(..size / size_of::<u64>()).ok_or(io::ErrorKind::InvalidInput)?;
         let from = &private[..cells.len()];
         let copy_in = || black_box(cells).copy_from_slice(black_box(from)).expect("the same length");
@@ -124,7 +104,7 @@ pub fn copies(settings: &Settings) -> io::Result<Copies> {
             Candidate::new(SUBJECT, || rate(repeat(turns, copy_in))),
             Candidate::new(MEMCPY, || rate(repeat(turns, memcpy_in))),
         ];
-        inward.push(stats::interleave(&settings.plan, candidates)?);
+        inward.push(figure("in", label, stats::interleave(&settings.plan, candidates)?));
 
         let to = target[..cells.len()].as_mut_ptr();
         let copy_out = || {
@@ -138,14 +118,15 @@ pub fn copies(settings: &Settings) -> io::Result<Copies> {
             Candidate::new(SUBJECT, || rate(repeat(turns, copy_out))),
             Candidate::new(MEMCPY, || rate(repeat(turns, memcpy_out))),
         ];
-        outward.push(stats::interleave(&settings.plan, candidates)?);
+        outward.push(figure("out", label, stats::interleave(&settings.plan, candidates)?));
     }
     let conditions = format!(
         "one thread pinned to CPU {cpu}; each sample takes about {} ms; copies from and to the same shared and the same \
          private memory, one after the other",
         settings.sample.as_millis()
     );
-    Ok(Copies { inward, outward, conditions })
+    inward.append(&mut outward);
+    Ok(Figures { figures: inward, conditions })
 }
 
 fn array(len: usize) -> io::Result<SharedArray<u64>> {

@@ -314,7 +314,7 @@ fn steps_of(work: Duration, cpu: usize) -> io::Result<u64> {
 /// Work that the processor cannot do ahead: each step needs the one before, and the shift keeps the
 /// compiler from folding several multiplications into one.
 #[inline(never)]
-fn dependent_steps(mut state: u64, steps: u64) -> u64 {
+pub(super) fn dependent_steps(mut state: u64, steps: u64) -> u64 {
     for _ in 0..steps {
         state = (state ^ (state >> 29)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     }
@@ -326,7 +326,7 @@ fn dependent_steps(mut state: u64, steps: u64) -> u64 {
 /// # Errors
 /// Unfit orders, or those of attaching.
 pub fn work_as_told(orders: &Orders) -> io::Result<()> {
-    (super::named(CONTENDERS, orders, |contender| contender.name)?.work)(orders)
+    (super::named(CONTENDERS, orders, "lock", |contender| contender.name)?.work)(orders)
 }
 
 fn work<L: SharedLock>(orders: &Orders) -> io::Result<()> {

@@ -17,7 +17,8 @@ use std::time::Duration;
 
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::lock::RobustLock;
+use crate::figure::{Comparison, Figure, Figures, Statistic};
+use crate::lock::{LockUnderTest, RobustLock};
 use crate::ours::Ours;
 use crate::pin::{self, Pair};
 use crate::proc;
@@ -39,21 +40,14 @@ const SMALLEST_PAGE: usize = 4096;
 /// How to run the case.
 #[derive(Debug, Clone)]
 pub struct Settings {
+    /// How large the victims are, in the names of the figures.
+    pub label: &'static str,
     /// One kill per lock and round.
     pub plan: Plan,
     /// The private memory that a victim touches, in bytes.
     pub memory: usize,
     /// Whether victims ask for huge pages, which are touched and torn down much faster.
     pub huge_pages: bool,
-}
-
-/// What the case showed.
-#[derive(Debug, Clone)]
-pub struct Kill {
-    /// One sample per kill and lock.
-    pub kills: Vec<Series<Takeover>>,
-    /// The conditions.
-    pub conditions: String,
 }
 
 /// One kill.
@@ -115,7 +109,7 @@ pub const CONTENDERS: &[Contender] = &[Contender::of::<Ours>(), Contender::of::<
 /// # Errors
 /// Those of starting processes, or of one that ends or does not answer; `OutOfMemory` if there is
 /// no room for a victim.
-pub fn run(settings: &Settings) -> io::Result<Kill> {
+pub fn run(settings: &Settings) -> io::Result<Figures> {
     let pair = Pair::choose()?;
     let mut scenes = Vec::new();
     for contender in CONTENDERS {
@@ -138,7 +132,27 @@ pub fn run(settings: &Settings) -> io::Result<Kill> {
         pair.describe(),
         waiting.join(", ")
     );
-    Ok(Kill { kills, conditions })
+    let microseconds: Vec<_> = kills.iter().map(|all| all.map(|kill| kill.nanoseconds as f64 / 1e3)).collect();
+    let time = |what: &str, percent: f64, rows: &[Comparison]| {
+        let name = format!("owner killed, {}, {what}", settings.label);
+        Figure::of_rounds(name, "us", microseconds.clone(), rows).with(Statistic::Percentile(percent))
+    };
+    let has_net = |all: &&Series<Takeover>| all.rounds.iter().any(|kill| kill.rescues.is_some());
+    let rescues = kills.iter().filter(has_net).map(|all| all.map(|kill| kill.rescues.unwrap_or(0) as f64));
+    let rescues = Figure::of_rounds(
+        format!("owner killed, {}, rescues", settings.label),
+        "",
+        rescues.collect(),
+        [Comparison::alone_at_most(0.0)],
+    );
+    let within = [Comparison::at_most(Robust::NAME, 4.0)];
+    let figures = vec![
+        time("median", 50.0, &within),
+        time("p99", 99.0, &within),
+        time("longest", 100.0, &[]),
+        rescues.with(Statistic::Sum),
+    ];
+    Ok(Figures { figures, conditions })
 }
 
 /// A lock with a waiter that is asleep between kills.
@@ -249,7 +263,7 @@ fn check_memory(memory: usize) -> io::Result<()> {
 /// # Errors
 /// Unfit orders, or those of attaching and locking.
 pub fn wait_as_told(orders: &Orders) -> io::Result<()> {
-    (super::named(CONTENDERS, orders, |contender| contender.name)?.wait)(orders)
+    (super::named(CONTENDERS, orders, "lock", |contender| contender.name)?.wait)(orders)
 }
 
 fn wait<L: RobustLock>(orders: &Orders) -> io::Result<()> {
@@ -273,7 +287,7 @@ fn wait<L: RobustLock>(orders: &Orders) -> io::Result<()> {
 /// # Errors
 /// Unfit orders, or those of getting memory and of attaching.
 pub fn fall_as_told(orders: &Orders) -> io::Result<()> {
-    (super::named(CONTENDERS, orders, |contender| contender.name)?.fall)(orders)
+    (super::named(CONTENDERS, orders, "lock", |contender| contender.name)?.fall)(orders)
 }
 
 fn fall<L: RobustLock>(orders: &Orders) -> io::Result<()> {

@@ -1,18 +1,59 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
 pub mod array;
+pub mod barrier;
+pub mod condvar;
 pub mod contention;
+pub mod deaths;
+pub mod event;
 pub mod kill;
 pub mod memory;
+pub mod mutex;
+pub mod once_lock;
 pub mod open;
+pub mod reentrant_mutex;
+pub mod rwlock;
+pub mod semaphore;
 pub mod snapshot;
-pub mod uncontended;
 
 use std::io;
 use std::process;
 
 use crate::child::Orders;
+use crate::death::{self, Death};
 use crate::soak::worker;
+use crate::solo::Solo;
+use crate::team::{self, Game};
+
+/// The cases of one thread.
+pub const SOLOS: &[&Solo] = &[
+    &mutex::UNCONTENDED,
+    &semaphore::UNCONTENDED,
+    &rwlock::READ,
+    &event::SET_RESET,
+    &semaphore::PERMITS,
+    &once_lock::GET,
+    &reentrant_mutex::UNCONTENDED,
+    &snapshot::READ,
+];
+
+/// The cases of several processes.
+pub const GAMES: &[&Game] = &[
+    &rwlock::READ_SIDE_BY_SIDE,
+    &event::HANDOVER_ASLEEP,
+    &semaphore::HANDOVER_ASLEEP,
+    &event::HANDOVER_AWAKE,
+    &semaphore::HANDOVER_AWAKE,
+    &semaphore::CROWD,
+    &mutex::CROWD,
+    &condvar::HANDOVER_ASLEEP,
+    &condvar::HANDOVER_AWAKE,
+    &barrier::ROUND_ASLEEP,
+    &barrier::ROUND_AWAKE,
+];
+
+/// The cases of a death.
+pub const DEATHS: &[&Death] = &[&deaths::MUTEX, &deaths::BARRIER, &deaths::RWLOCK];
 
 /// Does what a child is for and ends the process, if it is a child; returns at once if not.
 ///
@@ -40,15 +81,18 @@ fn run(orders: &Orders) -> io::Result<()> {
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
+        team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),
+        death::PEER => named(DEATHS, orders, "case", |case| case.name)?.wait_as_told(orders),
+        death::VICTIM => named(DEATHS, orders, "case", |case| case.name)?.fall_as_told(orders),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
 }
 
-/// Finds the contender that a child was told to work with.
-fn named<'a, C>(all: &'a [C], orders: &Orders, name: impl Fn(&C) -> &str) -> io::Result<&'a C> {
-    let wanted = orders.text("lock")?;
-    all.iter().find(|contender| name(contender) == wanted).ok_or_else(|| {
-        let message = format!("no lock {wanted:?} in this case");
+/// Finds the one of `all` that the orders of a child name under `key`.
+pub(crate) fn named<'a, C>(all: &'a [C], orders: &Orders, key: &str, name: impl Fn(&C) -> &str) -> io::Result<&'a C> {
+    let wanted = orders.text(key)?;
+    all.iter().find(|one| name(one) == wanted).ok_or_else(|| {
+        let message = format!("no {key} {wanted:?} here");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
 }

@@ -1,0 +1,106 @@
+//! Lock and unlock when nobody else wants the lock, and when more processes want it than there are CPUs.
+
+use std::hint::black_box;
+use std::io;
+use std::sync::Mutex;
+
+use shmkit::spin::Spinning;
+
+use crate::cases::contention::dependent_steps;
+use crate::figure::{ALWAYS, Comparison, NEVER, SUBJECT};
+use crate::floor::Floor;
+use crate::lock::{LockUnderTest, SharedLock};
+use crate::ours::Ours;
+#[cfg(feature = "peers")]
+use crate::peers::raw_sync;
+use crate::pthread::{Plain, Robust};
+use crate::shared::Line;
+use crate::solo::{Solo, Turns};
+use crate::team::{Cpus, Entry, Game, Measure, Place, Play, Seat};
+
+/// About as many steps as 200 ns hold.
+const STEPS: u64 = 120;
+
+/// Lock and unlock.
+pub const UNCONTENDED: Solo = Solo {
+    name: "mutex/uncontended",
+    what: "lock+unlock, uncontended",
+    conditions: "the section is empty; shmkit, floor and pthread in shared memory, std in private memory",
+    candidates: uncontended,
+    rows: &[
+        Comparison::at_most(Floor::NAME, 1.15),
+        Comparison::at_most(<Mutex<u64> as LockUnderTest>::NAME, 0.95),
+        Comparison::at_most(Robust::NAME, 0.65),
+        Comparison::listed(Plain::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(raw_sync::NAME),
+    ],
+};
+
+/// More processes than CPUs that want one lock.
+pub const CROWD: Game = Game {
+    name: "mutex/crowd",
+    what: "mutex, section of each of 8",
+    conditions: "the section adds 1; 120 dependent steps of work outside; until all have had their turns",
+    members: 8,
+    cpus: Cpus::Either,
+    measure: Measure::Whole,
+    entries: &[
+        Entry::of::<Shared<Ours>>(SUBJECT),
+        Entry::of::<Shared<Ours>>(NEVER).with(Spinning::Never),
+        Entry::of::<Shared<Ours>>(ALWAYS).with(Spinning::Always),
+        Entry::of::<Shared<Plain>>(Plain::NAME),
+    ],
+    rows: &[Comparison::at_most(NEVER, 1.2), Comparison::listed(NEVER).of(ALWAYS), Comparison::listed(Plain::NAME)],
+};
+
+fn uncontended() -> io::Result<Vec<Turns>> {
+    let private = Line(Mutex::new(0));
+    Ok(Vec::from([
+        turns(Floor::create()?),
+        turns(Ours::create()?),
+        Turns::new(<Mutex<u64> as LockUnderTest>::NAME, move || section(&private.0)),
+        turns(Plain::create()?),
+        turns(Robust::create()?),
+        #[cfg(feature = "peers")]
+        raw_sync::mutex()?,
+    ]))
+}
+
+fn turns<L: LockUnderTest + 'static>(lock: L) -> Turns {
+    Turns::new(L::NAME, move || section(&lock))
+}
+
+/// The compiler must assume that the value is read and written in each turn.
+#[inline(always)]
+fn section<L: LockUnderTest>(lock: &L) {
+    let mut guard = lock.lock();
+    black_box(&mut *guard);
+}
+
+/// A lock for all members.
+struct Shared<L>(L);
+
+impl<L: SharedLock> Place for Shared<L> {
+    fn create(_: usize) -> io::Result<Self> {
+        L::create().map(Shared)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        L::attach(address).map(Shared)
+    }
+}
+
+impl<L: SharedLock> Play for Shared<L> {
+    fn play(&self, seat: Seat, turns: u64) {
+        let mut state = seat.member as u64;
+        for _ in 0..turns {
+            *self.0.lock() += 1;
+            state = black_box(dependent_steps(state, STEPS));
+        }
+    }
+}
