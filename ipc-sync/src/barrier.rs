@@ -402,7 +402,7 @@ impl fmt::Debug for Barrier {
 ///
 /// While it is free, no round is completed. Dropping it in a panic breaks the barrier: the others would wait for a party that will not
 /// come. It belongs to the process that joined: in a forked child it does nothing, also when it is dropped. A party that
-/// is forgotten keeps its seat until its process ends.
+/// is forgotten keeps its seat, and its process in the region, until that ends.
 #[must_use = "if unused the seat is given up again at once"]
 pub struct Party<'a> {
     barrier: &'a Barrier,
