@@ -27,15 +27,6 @@ pub(super) const SLOTS: usize = if cfg!(ipc_loom) { 1 } else { 8 };
 /// How many readers there is room for.
 pub(super) const CELLS: usize = LINES * SLOTS;
 
-/// One cache line of cells.
-#[repr(C, align(64))]
-pub(super) struct Line {
-    /// 0, or the token of a process one of whose threads reads. 0 -> token by the reader, token -> 0 by the same reader; the token of a
-    /// dead -> 0 or another token by whoever has the turn. Garbage: a token of nobody is that of a dead; one of somebody alive is a
-    /// reader who does not leave before it dies.
-    pub(super) cells: [AtomicU64; SLOTS],
-}
-
 /// All of a lock but its value.
 #[repr(C, align(64))]
 pub(super) struct Core {
@@ -51,34 +42,22 @@ pub(super) struct Core {
     pub(super) left: AtomicU32,
     #[cfg(not(ipc_loom))]
     reserved: [AtomicU32; 9],
-    /// Participant `i` begins to look for a free cell in line `i` modulo 16.
-    pub(super) lines: [Line; LINES],
+    /// Each 0, or the token of a process one of whose threads reads. Participant `i` begins to look for a free one in line `i` modulo 16. 0 ->
+    /// token by the reader, token -> 0 by the same reader; the token of a dead -> 0 or another token by whoever has the turn. Garbage:
+    /// a token of nobody is that of a dead; one of somebody alive is a reader who does not leave before it dies.
+    cells: [AtomicU64; CELLS],
 }
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Line>() == 64 && align_of::<Line>() == 64);
     assert!(size_of::<Core>() == 64 + 1024 && align_of::<Core>() == 64);
     assert!(core::mem::offset_of!(Core, turn) == 0);
     assert!(core::mem::offset_of!(Core, poison) == 8);
     assert!(core::mem::offset_of!(Core, gate) == 12);
     assert!(core::mem::offset_of!(Core, downgraded) == 16);
     assert!(core::mem::offset_of!(Core, left) == 24);
-    assert!(core::mem::offset_of!(Core, lines) == 64);
+    assert!(core::mem::offset_of!(Core, cells) == 64);
 };
-
-impl Line {
-    const_fn! {
-        fn new() -> Self {
-            Self {
-                #[cfg(not(ipc_loom))]
-                cells: [const { AtomicU64::new(0) }; SLOTS],
-                #[cfg(ipc_loom)]
-                cells: core::array::from_fn(|_| AtomicU64::new(0)),
-            }
-        }
-    }
-}
 
 impl Core {
     const_fn! {
@@ -92,9 +71,9 @@ impl Core {
                 #[cfg(not(ipc_loom))]
                 reserved: [const { AtomicU32::new(0) }; 9],
                 #[cfg(not(ipc_loom))]
-                lines: [const { Line::new() }; LINES],
+                cells: [const { AtomicU64::new(0) }; CELLS],
                 #[cfg(ipc_loom)]
-                lines: core::array::from_fn(|_| Line::new()),
+                cells: core::array::from_fn(|_| AtomicU64::new(0)),
             }
         }
     }
@@ -102,14 +81,12 @@ impl Core {
     /// The cell number `index`, modulo their number.
     #[inline]
     pub(super) fn cell(&self, index: usize) -> &AtomicU64 {
-        // One index instead of two: this is in the way of every reader.
-        // SAFETY: lines are nothing but cells, one behind the other, and the index is less than their number.
-        unsafe { &*self.lines.as_ptr().cast::<AtomicU64>().add(index % (LINES * SLOTS)) }
+        &self.cells[index % CELLS]
     }
 
     /// All cells.
     pub(super) fn cells(&self) -> impl Iterator<Item = &AtomicU64> {
-        self.lines.iter().flat_map(|line| &line.cells).chain([&self.downgraded])
+        self.cells.iter().chain([&self.downgraded])
     }
 }
 
