@@ -43,12 +43,15 @@ use crate::described::{Described, Fingerprint, ShmSafe};
 use crate::error::Error;
 use crate::identity::{self, FLAG, Token};
 use crate::shim::AtomicU64;
-use crate::spin::spin;
+use crate::spin::spin_briefly;
 use crate::wait::{Site, Woken, wake_one};
 use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
 const WAITING: u64 = FLAG;
+
+/// How often a locker looks before it sleeps: a lock is held for a short time, or for a long one.
+const LOOKS: u32 = 100;
 
 /// The lock. Zeroes are an unlocked one.
 #[repr(transparent)]
@@ -185,7 +188,8 @@ impl RawLock {
     #[cold]
     fn lock_contended(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
         // Once somebody sleeps, waiting takes long anyway.
-        let looked = spin(|| Some(self.word.load(Relaxed)).filter(|word| *word == 0 || word & WAITING != 0));
+        let looked =
+            spin_briefly(LOOKS, || Some(self.word.load(Relaxed)).filter(|word| *word == 0 || word & WAITING != 0));
         if looked == Some(0) {
             if let Some(held) = self.lock_free() {
                 return Ok(held);

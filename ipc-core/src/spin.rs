@@ -2,28 +2,31 @@
 //!
 //! Between two CPUs a change arrives within a fraction of a microsecond, and any sleep costs tens of them; on one CPU, or with more
 //! runnable threads than CPUs, looking only keeps away the one who would bring the change. Neither is known beforehand, so each
-//! thread learns from what its looking came to: after a time in vain it leaves the next occasion out, then the next two, four,
-//! and eight, until looking was worth it again.
+//! thread learns from what its looking came to: after a time in vain it leaves the next occasion out, then the next two, four, up to
+//! 64, until looking was worth it again.
+//!
+//! Measured with two to eight processes on two CPUs: looking for less than ten microseconds makes two that hand over to one another fall
+//! asleep at every disturbance, and find out of it rarely; with shorter pauses, those that have no CPU of their own lose half of their
+//! speed.
 
 use core::cell::Cell;
 
 use crate::shim::spin_loop;
 
-/// How often to look in one go: some microseconds.
-const LOOKS: u32 = 200;
+/// How often to look in one go: some ten microseconds.
+const LOOKS: u32 = 500;
 
-/// The most occasions in a row to leave out. Two that sleep for one another find out of it only if one looks while the other is about to act,
-/// so with long pauses a single disturbance would keep them asleep for thousands of hand-overs.
-const LONGEST_PAUSE: u32 = 8;
+/// The most occasions in a row to leave out.
+const LONGEST_PAUSE: u32 = 64;
 
 /// What a thread does before it sleeps.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Spinning {
-    /// It looks for some microseconds where that has been of use lately.
+    /// It looks for some ten microseconds where that has been of use lately.
     #[default]
     Adaptive,
-    /// It always looks for some microseconds: whoever brings the change runs on another CPU, surely.
+    /// It always looks for some ten microseconds: whoever brings the change runs on another CPU, surely.
     Always,
     /// It sleeps at once: threads of higher priority must not be kept waiting, or power counts.
     Never,
@@ -53,8 +56,8 @@ pub fn set_spinning(spinning: Spinning) {
 ///
 /// # Blocking
 ///
-/// For some microseconds at most.
-pub fn spin<R>(mut look: impl FnMut() -> Option<R>) -> Option<R> {
+/// For some ten microseconds at most.
+pub fn spin<R>(look: impl FnMut() -> Option<R>) -> Option<R> {
     // In a model each look would only multiply the orders to explore.
     if cfg!(ipc_loom) {
         return None;
@@ -69,10 +72,7 @@ pub fn spin<R>(mut look: impl FnMut() -> Option<R>) -> Option<R> {
         }
         _ => {}
     }
-    let found = (0..LOOKS).find_map(|_| {
-        spin_loop();
-        look()
-    });
+    let found = look_up_to(LOOKS, look);
     if found.is_some() {
         experience.pause = 1;
     } else {
@@ -81,6 +81,21 @@ pub fn spin<R>(mut look: impl FnMut() -> Option<R>) -> Option<R> {
     }
     EXPERIENCE.set(experience);
     found
+}
+
+/// Looks so often, each time: for locks, which are mostly held for so short a time that there is nothing to learn.
+pub(crate) fn spin_briefly<R>(looks: u32, look: impl FnMut() -> Option<R>) -> Option<R> {
+    if cfg!(ipc_loom) || EXPERIENCE.get().spinning == Spinning::Never {
+        return None;
+    }
+    look_up_to(looks, look)
+}
+
+fn look_up_to<R>(looks: u32, mut look: impl FnMut() -> Option<R>) -> Option<R> {
+    (0..looks).find_map(|_| {
+        spin_loop();
+        look()
+    })
 }
 
 #[cfg(all(test, not(ipc_loom)))]
@@ -105,10 +120,10 @@ mod tests {
 
     #[test]
     fn one_who_looks_in_vain_does_so_ever_more_rarely() {
-        // The 1st, then one, two, four and eight left out: the 3rd, 6th, 11th and 20th.
-        assert_eq!(looks_of(20, false), 5 * LOOKS);
-        // From then on always eight.
-        assert_eq!(looks_of(10 * (LONGEST_PAUSE + 1), false), 10 * LOOKS);
+        // The 1st, then one, two, four, eight and sixteen left out: the 3rd, 6th, 11th, 20th and 37th.
+        assert_eq!(looks_of(37, false), 6 * LOOKS);
+        // 32, and from then on always 64.
+        assert_eq!(looks_of(33 + 10 * (LONGEST_PAUSE + 1), false), 11 * LOOKS);
     }
 
     #[test]
