@@ -89,7 +89,7 @@
 //!
 //! News of a death travels through another participant's keeper, and that process may be stopped (SIGSTOP). Therefore no wait
 //! sleeps for longer than a second without looking for deaths by itself; nor does a process whose waits are shorter than that, or are
-//! ended by others again and again, go for longer without a look. Such rescues are counted.
+//! ended by others again and again, go for longer without a look. What ends a long sleep is counted as a rescue.
 
 use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
@@ -183,8 +183,7 @@ impl Site {
         if !region.has_keeper() {
             region.sweep();
         } else if crate::config::get().safety_net && self.is_alive(token) {
-            // No rescue: nobody was waiting, and the news may be on its way.
-            self.look_if_due(region, NET, false);
+            Self::look_if_due(region, NET);
         }
         self.is_alive(token)
     }
@@ -201,7 +200,7 @@ impl Site {
         };
         let (slice, is_net) = self.slice(region);
         // A process without a keeper hears of deaths by this alone.
-        if !is_net && self.look_if_due(region, NO_KEEPER, false) {
+        if !is_net && Self::look_if_due(region, NO_KEEPER) {
             return Woken::Maybe;
         }
         let look = slice.and_then(Deadline::after);
@@ -215,7 +214,7 @@ impl Site {
             // Whoever is woken again and again, or waits for short times only, must learn of deaths, too.
             let has_waited = woken == Woken::TimedOut || self.since.plus(NET).is_some_and(Deadline::has_passed);
             return match slice {
-                Some(slice) if has_waited && self.look_if_due(region, slice, is_net) => Woken::Maybe,
+                Some(slice) if has_waited && Self::look_if_due(region, slice) => Woken::Maybe,
                 _ => woken,
             };
         }
@@ -276,13 +275,10 @@ impl Site {
         }
     }
 
-    /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any.
-    fn look_if_due(&self, region: &Attachment, time: Duration, is_rescue: bool) -> bool {
-        let found = region.is_look_due(time) && region.sweep();
-        if found && is_rescue {
-            region.participants().count_rescue();
-        }
-        found
+    /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any. That is no rescue: the news may be
+    /// on its way, and whoever looks now has not been asleep for so long.
+    fn look_if_due(region: &Attachment, time: Duration) -> bool {
+        region.is_look_due(time) && region.sweep()
     }
 
     /// After which time to look for deaths, and whether that is the safety net.
