@@ -177,9 +177,10 @@ impl RawLock {
     #[cold]
     fn try_lock_contended(&self) -> Result<Option<Held>, Error> {
         let site = Site::of(self)?;
+        site.look();
         let word = self.look();
         Ok(match Token::from_word(word) {
-            Some(owner) if site.is_alive_now(owner) => None,
+            Some(owner) if site.is_alive(owner) => None,
             // WAITING stays as it is: those who sleep still need a wake-up.
             _ => self.take(word, word & WAITING, &site),
         })

@@ -174,18 +174,18 @@ impl Site {
         self.region.as_ref().is_none_or(|region| region.participants().is_alive(token))
     }
 
-    /// [`is_alive`](Self::is_alive), for those who are not going to wait: a process without a keeper hears of deaths only when it
-    /// looks for them, so it does. With a keeper it does so once in a second, as those who wait do.
-    pub fn is_alive_now(&self, token: Token) -> bool {
+    /// Looks for deaths that nobody has told of, for those who are going to ask [who is alive](Self::is_alive) and not to wait: a process
+    /// without a keeper hears of deaths only when it looks for them, so it does. With a keeper it does so once in a second, as those
+    /// who wait do.
+    pub fn look(&self) {
         let Some(region) = &self.region else {
-            return true;
+            return;
         };
         if !region.has_keeper() {
             region.sweep();
-        } else if crate::config::get().safety_net && self.is_alive(token) {
+        } else if crate::config::get().safety_net {
             Self::look_if_due(region, NET);
         }
-        self.is_alive(token)
     }
 
     /// Sleeps while `word` is `expected` and nobody has died since `epoch`, at most until `deadline`.

@@ -83,12 +83,12 @@ fn everybody_is_alive_outside_of_any_region() {
     let nobody = Token::from_word(1 << 63).expect("an identity");
 
     assert!(site.is_own());
-    assert!(site.is_alive(site.token()) && site.is_alive_now(nobody));
+    assert!(site.is_alive(site.token()) && site.is_alive(nobody));
 
     let region = Region::anonymous(4096).expect("a region");
     let word = region.insert("word", AtomicU64::new(0)).expect("room");
     let site = Site::of(&*word).expect("a token");
-    assert!(site.is_alive(site.token()) && !site.is_alive_now(nobody));
+    assert!(site.is_alive(site.token()) && !site.is_alive(nobody));
 }
 
 #[test]

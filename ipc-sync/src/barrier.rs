@@ -222,8 +222,8 @@ impl Barrier {
                 });
             }
         }
-        let is_dead = |token| !site.is_alive_now(token);
-        Err(if self.has_dead(is_dead) { BarrierError::Broken } else { BarrierError::Full })
+        site.look();
+        Err(if self.has_dead(|token| !site.is_alive(token)) { BarrierError::Broken } else { BarrierError::Full })
     }
 
     /// Breaks the barrier: all who wait, and all who come later, get [`BarrierError::Broken`] until it is [`reset`](Self::reset).
@@ -255,11 +255,12 @@ impl Barrier {
         // Nothing may be completed while seats change hands.
         self.abort();
         crash_point!("barrier.reset.after_break");
+        site.look();
         let word = self.state.load(Acquire);
         for seat in &self.seats {
             // Acquire pairs with the Release in `join`: whoever sits there is among the participants.
             let token = seat.token.load(Acquire);
-            if token == 0 || Token::from_word(token).is_some_and(|token| site.is_alive_now(token)) {
+            if token == 0 || Token::from_word(token).is_some_and(|token| site.is_alive(token)) {
                 continue;
             }
             // All that the dead have done is visible. One that has arrived in a sound turn breaks that, and is not ours to remove:
@@ -284,7 +285,10 @@ impl Barrier {
     /// Whether the barrier is broken, or a dead party will break it as soon as somebody waits. May be outdated when it returns.
     pub fn is_broken(&self) -> bool {
         self.state.load(Acquire) & BROKEN != 0
-            || Site::of(self).is_ok_and(|site| self.has_dead(|token| !site.is_alive_now(token)))
+            || Site::of(self).is_ok_and(|site| {
+                site.look();
+                self.has_dead(|token| !site.is_alive(token))
+            })
     }
 
     /// How many parties are waiting at present; 0 if the barrier is broken. May be outdated when it returns.

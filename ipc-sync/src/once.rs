@@ -226,10 +226,12 @@ impl Once {
             if word == COMPLETE {
                 return Ok(None);
             }
-            // Nobody waits longer than until the deadline, so a process without a keeper looks for deaths at once.
-            let is_alive = |token| if deadline.is_some() { site.is_alive_now(token) } else { site.is_alive(token) };
+            if deadline.is_some() {
+                // The time may be too short for a wait to look.
+                site.look();
+            }
             let runner = Token::from_word(word);
-            if !runner.is_some_and(is_alive) {
+            if !runner.is_some_and(|runner| site.is_alive(runner)) {
                 // WAITING stays as it is: those who sleep have set it, and only an end of the function clears it.
                 let mine = site.token().word() | (word & WAITING);
                 // Acquire pairs with the Release of a function that has panicked; what a dead caller wrote is visible since its

@@ -265,12 +265,14 @@ impl Permits {
     /// How many permits nobody alive holds. May be outdated when it returns.
     pub fn available(&self) -> u32 {
         let site = Site::of(self).ok();
-        // Without a site there is no telling who is dead.
-        let mut is_alive = site.as_ref().map(is_alive_now);
-        let mut is_held = |slot: &AtomicU64| {
+        if let Some(site) = &site {
+            site.look();
+        }
+        let is_held = |slot: &AtomicU64| {
             // Acquire pairs with the Release in `take`: the holder is among the participants.
             let holder = Token::from_word(slot.load(Acquire));
-            holder.is_some_and(|holder| is_alive.as_mut().is_none_or(|is_alive| is_alive(holder)))
+            // Without a site there is no telling who is dead.
+            holder.is_some_and(|holder| site.as_ref().is_none_or(|site| site.is_alive(holder)))
         };
         self.in_use().iter().filter(|slot| !is_held(slot)).count() as u32
     }
@@ -299,12 +301,12 @@ impl Permits {
     }
 
     /// Takes any slot that is free, or whose holder is dead by the word of `is_alive`.
-    fn take_any(&self, site: &Site, mut is_alive: impl FnMut(Token) -> bool) -> Option<Permit<'_>> {
+    fn take_any(&self, site: &Site, is_alive: impl Fn(Token) -> bool) -> Option<Permit<'_>> {
         self.slots_from_start(site.token()).find_map(|(index, slot)| {
             // SeqCst: one who is about to sleep has marked the gate before. It also is the Acquire that pairs with the Release in `take`:
             // a holder that is seen here is among the participants.
             let word = slot.load(SeqCst);
-            if Token::from_word(word).is_some_and(&mut is_alive) {
+            if Token::from_word(word).is_some_and(&is_alive) {
                 return None;
             }
             self.take(slot, index, word, site.token())
@@ -338,7 +340,8 @@ impl Permits {
         }
         let site = Site::of(self)?;
         self.check()?;
-        self.take_any(&site, is_alive_now(&site)).ok_or(WaitError::WouldBlock)
+        site.look();
+        self.take_any(&site, |holder| site.is_alive(holder)).ok_or(WaitError::WouldBlock)
     }
 
     #[cold]
@@ -426,16 +429,6 @@ impl Permits {
         crash_point!("permits.wake.before_wake");
         wake_one(&self.gate);
         crash_point!("permits.wake.after_wake");
-    }
-}
-
-/// [`Site::is_alive_now`] for several in a row: deaths are looked for once.
-fn is_alive_now(site: &Site) -> impl FnMut(Token) -> bool {
-    let mut has_looked = false;
-    move |holder| {
-        let is_alive = if has_looked { site.is_alive(holder) } else { site.is_alive_now(holder) };
-        has_looked = true;
-        is_alive
     }
 }
 

@@ -377,7 +377,7 @@ impl<T> Deref for ReentrantMutexGuard<'_, T> {
 
     #[inline]
     fn deref(&self) -> &T {
-        // SAFETY: nobody ever has anything but a `&T` to it, which `T` allows (`Sync`).
+        // SAFETY: nobody ever has anything but a `&T` to it, and only the thread that has the lock, as this one does.
         unsafe { &*self.mutex.value.get() }
     }
 }

@@ -1,6 +1,5 @@
 //! Coming in and going out.
 
-use core::cell::Cell;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
 use core::time::Duration;
@@ -153,7 +152,8 @@ impl Core {
                 let mut reading = self.claim(home, held.token);
                 if reading.is_none() {
                     let site = Site::of(self)?;
-                    reading = self.inherit(held.token, alive_now(&site));
+                    site.look();
+                    reading = self.inherit(held.token, |token| site.is_alive(token));
                 }
                 self.open(held);
                 return Ok(reading);
@@ -260,7 +260,10 @@ impl Core {
         let after_death = self.repair();
         self.shut();
         if !self.is_empty() {
-            let found = Site::of(self).map(|site| self.has_left(alive_now(&site)));
+            let found = Site::of(self).map(|site| {
+                site.look();
+                self.has_left(|token| site.is_alive(token))
+            });
             if !matches!(found, Ok(true)) {
                 self.unwrite(held);
                 return found.map(|_| None);
@@ -431,10 +434,4 @@ impl Core {
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
-}
-
-/// Whether somebody is alive, after one look for deaths that nobody has told of.
-fn alive_now(site: &Site) -> impl Fn(Token) -> bool {
-    let has_looked = Cell::new(false);
-    move |token| if has_looked.replace(true) { site.is_alive(token) } else { site.is_alive_now(token) }
 }
