@@ -182,8 +182,9 @@ impl Site {
     }
 
     /// The epoch of deaths.
+    #[inline]
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.region.as_ref().map_or(0, |region| region.participants().epoch()))
+        Epoch(self.region.as_ref().map_or(0, |region| region.news().epoch()))
     }
 
     /// Whether the process behind `token` may still act at this site. `false` is proven and final.
