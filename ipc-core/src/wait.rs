@@ -206,6 +206,13 @@ impl Site {
         }
     }
 
+    /// The same, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
+    pub fn look_now(&self) {
+        if let Some(region) = &self.region {
+            region.sweep();
+        }
+    }
+
     /// Sleeps while `word` is `expected` and nobody has died since `epoch`, at most until `deadline`.
     ///
     /// # Blocking
