@@ -194,6 +194,13 @@ impl Child {
         until_in_futex(self.pid(), self.thread);
     }
 
+    /// Gives an order that makes the role sleep on a futex, and waits until it does.
+    #[track_caller]
+    pub(crate) fn fall_asleep(&mut self, order: impl Display) {
+        self.tell(order);
+        self.until_asleep();
+    }
+
     /// Waits for the end of the process.
     #[track_caller]
     pub(crate) fn reap(&mut self) -> ExitStatus {
