@@ -5,7 +5,7 @@ mod common;
 use std::time::Duration;
 
 use common::barrier::{Meeting, all_are_told, barrier_party};
-use common::{Net, Party, Random, now_ns, prompt, queue_up, roles, signal_thread, until};
+use common::{Net, Party, Random, now_ns, prompt, queue_up, roles};
 
 roles!(barrier_party);
 
@@ -167,20 +167,12 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait_short() {
     party.ask("interrupts");
     party.tell("wait");
 
-    for _ in 0..200 {
-        party.until_asleep();
-        assert!(signal_thread(party.pid(), party.thread(), libc::SIGUSR1));
-    }
-    assert!(!party.has_said());
+    party.interrupt_asleep(200);
     assert_eq!(other.ask("wait"), "leader");
     assert_eq!(party.reply().text, "follower");
 
     party.tell("timed 300");
-    let mut signals = 0;
-    until("the end of the timed wait", || {
-        signals += u32::from(signal_thread(party.pid(), party.thread(), libc::SIGUSR1));
-        party.has_said()
-    });
+    let signals = party.interrupt_until_it_answers();
     let (reply, asked) = (party.reply(), Duration::from_millis(300));
     assert!(signals > 100, "only {signals} signals were sent");
     assert_eq!(reply.text, "TimedOut");

@@ -10,7 +10,7 @@ use shmkit::{Condvar, Error, LockError, MutexGuard, Shm, identity};
 
 use common::{
     Net, Parent, Party, Random, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, signal,
-    signal_thread, stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
+    stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
 };
 
 roles!(player);
@@ -287,22 +287,14 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     waiter.ask("interrupts");
     waiter.tell("take-timed 300");
-    let mut signals = 0;
-    until("the end of the timed wait", || {
-        signals += u32::from(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-        waiter.has_said()
-    });
+    let signals = waiter.interrupt_until_it_answers();
     let reply = waiter.reply();
     assert!(signals > 10, "only {signals} signals were sent");
     assert_eq!(reply.text, "timed out");
     assert!(reply.took >= Duration::from_millis(300) && reply.took < Duration::from_millis(300) + prompt());
 
     waiter.tell("take");
-    for _ in 0..200 {
-        waiter.until_asleep();
-        assert!(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-    }
-    assert!(!waiter.has_said());
+    waiter.interrupt_asleep(200);
     set(&stage, 1);
     changed.notify_one();
     assert_eq!(waiter.reply().text, "taken");

@@ -8,7 +8,7 @@ use std::time::Duration;
 use shmkit::{Event, Region, Shm, WaitError};
 
 use common::{
-    Net, Parent, Party, Random, Stage, answer, fork, now_ns, prompt, queue_up, roles, signal, signal_thread, until,
+    Net, Parent, Party, Random, Stage, answer, fork, now_ns, prompt, queue_up, roles, signal, until,
     with_and_without_the_net,
 };
 
@@ -245,11 +245,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait_short() {
 
     for kind in ["manual", "auto"] {
         waiter.tell(format_args!("timed {kind} 300"));
-        let mut signals = 0;
-        until("the end of the timed wait", || {
-            signals += u32::from(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-            waiter.has_said()
-        });
+        let signals = waiter.interrupt_until_it_answers();
         let (reply, asked) = (waiter.reply(), Duration::from_millis(300));
         assert!(signals > 100, "only {signals} signals were sent");
         assert_eq!(reply.text, "TimedOut");

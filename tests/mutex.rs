@@ -5,9 +5,7 @@ mod common;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use common::{
-    Child, Net, Parent, Party, Random, Stage, now_ns, obey, party, prompt, roles, signal_thread, until, until_stopped,
-};
+use common::{Child, Net, Parent, Party, Random, Stage, now_ns, obey, party, prompt, roles, until, until_stopped};
 
 roles!(party, reopener);
 
@@ -194,11 +192,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_timed_wait() {
     owner.ask("lock");
 
     other.tell("timed 400");
-    let mut signals = 0;
-    until("the end of the timed wait", || {
-        signals += u32::from(signal_thread(other.pid(), other.thread(), libc::SIGUSR1));
-        other.has_said()
-    });
+    let signals = other.interrupt_until_it_answers();
     let reply = other.reply();
 
     assert!(signals > 100, "only {signals} signals were sent");
@@ -215,11 +209,7 @@ fn interrupting_signals_do_not_end_an_untimed_wait() {
     owner.ask("lock");
     other.tell("lock");
 
-    for _ in 0..200 {
-        other.until_asleep();
-        assert!(signal_thread(other.pid(), other.thread(), libc::SIGUSR1));
-    }
-    assert!(!other.has_said());
+    other.interrupt_asleep(200);
     owner.ask("unlock");
 
     assert_eq!(other.reply().text, "ok");

@@ -9,8 +9,8 @@ use std::time::Duration;
 use shmkit::{Error, Once, OnceLock, Shm, WaitError};
 
 use common::{
-    Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, signal_thread, until,
-    until_stopped, with_and_without_the_net,
+    Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, until, until_stopped,
+    with_and_without_the_net,
 };
 
 roles!(player, maker);
@@ -251,20 +251,13 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     other.ask("interrupts");
     for order in ["call-timed 300", "wait-timed 300"] {
         other.tell(order);
-        until("the end of the timed wait", || {
-            signal_thread(other.pid(), other.thread(), libc::SIGUSR1);
-            other.has_said()
-        });
+        other.interrupt_until_it_answers();
         let reply = other.reply();
         assert_eq!(reply.text, "TimedOut");
         assert!(reply.took >= Duration::from_millis(300) && reply.took < Duration::from_millis(300) + prompt());
     }
     other.tell("call");
-    for _ in 0..200 {
-        other.until_asleep();
-        assert!(signal_thread(other.pid(), other.thread(), libc::SIGUSR1));
-    }
-    assert!(!other.has_said());
+    other.interrupt_asleep(200);
     runner.tell("done");
     assert_eq!(other.reply().text, "done");
 }

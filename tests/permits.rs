@@ -9,8 +9,7 @@ use shmkit::{Permit, Permits, Shm, WaitError};
 
 use common::{
     Child, Net, Parent, Party, Random, Stage, answer, exec_sleep, exit_now, fork, interrupt_on, now_ns, prompt,
-    queue_up, roles, signal, signal_thread, sleep_for_ever, stay_on_cpu_0, until, until_stopped,
-    with_and_without_the_net,
+    queue_up, roles, signal, sleep_for_ever, stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
 };
 
 roles!(party, singer);
@@ -188,20 +187,13 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     party.ask("interrupts");
 
     party.tell("timed 300");
-    until("the end of the timed wait", || {
-        signal_thread(party.pid(), party.thread(), libc::SIGUSR1);
-        party.has_said()
-    });
+    party.interrupt_until_it_answers();
     let reply = party.reply();
     assert_eq!(reply.text, "TimedOut");
     let asked = Duration::from_millis(300);
     assert!(reply.took >= asked && reply.took < asked + prompt(), "{reply:?}");
     party.tell("acquire");
-    for _ in 0..100 {
-        party.until_asleep();
-        assert!(signal_thread(party.pid(), party.thread(), libc::SIGUSR1));
-    }
-    assert!(!party.has_said());
+    party.interrupt_asleep(100);
     drop(held);
     assert_eq!(party.reply().text, "ok");
 }

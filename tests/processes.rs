@@ -121,24 +121,29 @@ fn without_threads(parent: &mut Parent) {
     party(parent);
 }
 
-#[test]
-fn a_process_whose_keeper_cannot_be_started_takes_part_all_the_same() {
-    let stage = Stage::create_with(RegionOptions::new().mode(0o666));
-    let mut poor = Party::join_as("without_threads", Net::Off, &stage);
-    let mut rich = Party::join(&stage);
+/// One who plays `role` has no keeper and takes part all the same: its death is found, and so is that of another one by it.
+fn has_no_keeper_and_takes_part(role: &str, stage: &Stage) {
+    let mut poor = Party::join_as(role, Net::Off, stage);
+    let mut rich = Party::join(stage);
     let has_keeper = |pid| stage.region.participants().iter().any(|other| other.pid == pid && other.has_keeper);
     assert!(!has_keeper(poor.pid()));
 
-    // Its death is found, and so is that of another one by it.
     assert_eq!(poor.ask("lock"), "ok");
     rich.fall_asleep("lock");
     let start = poor.kill();
     assert_eq!(rich.soon(start), "poisoned OwnerDied");
-    let mut poor = Party::join_as("without_threads", Net::Off, &stage);
+    let mut poor = Party::join_as(role, Net::Off, stage);
     poor.tell("pass");
     let start = rich.kill();
 
     assert_eq!(poor.soon(start), "poisoned OwnerDied");
+}
+
+#[test]
+fn a_process_whose_keeper_cannot_be_started_takes_part_all_the_same() {
+    let stage = Stage::create_with(RegionOptions::new().mode(0o666));
+
+    has_no_keeper_and_takes_part("without_threads", &stage);
 }
 
 // Joins, but wants no thread for that.
@@ -151,22 +156,7 @@ fn keeperless(parent: &mut Parent) {
 
 #[test]
 fn a_process_that_wants_no_keeper_has_no_thread_and_takes_part_all_the_same() {
-    let stage = Stage::create();
-    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
-    let mut rich = Party::join(&stage);
-    let has_keeper = |pid| stage.region.participants().iter().any(|other| other.pid == pid && other.has_keeper);
-    assert!(!has_keeper(poor.pid()));
-
-    // Its death is found, and so is that of another one by it.
-    assert_eq!(poor.ask("lock"), "ok");
-    rich.fall_asleep("lock");
-    let start = poor.kill();
-    assert_eq!(rich.soon(start), "poisoned OwnerDied");
-    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
-    poor.tell("pass");
-    let start = rich.kill();
-
-    assert_eq!(poor.soon(start), "poisoned OwnerDied");
+    has_no_keeper_and_takes_part("keeperless", &Stage::create());
 }
 
 #[test]

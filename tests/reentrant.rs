@@ -9,8 +9,8 @@ use std::time::Duration;
 use shmkit::{LockError, LockResult, ReentrantMutex, ReentrantMutexGuard, Shm};
 
 use common::{
-    Child, Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, signal_thread,
-    until, until_stopped, with_and_without_the_net,
+    Child, Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, until,
+    until_stopped, with_and_without_the_net,
 };
 
 roles!(player, reopener);
@@ -194,10 +194,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     other.ask("interrupts");
     owner.ask("lock");
     other.tell("timed 300");
-    until("the end of the timed wait", || {
-        signal_thread(other.pid(), other.thread(), libc::SIGUSR1);
-        other.has_said()
-    });
+    other.interrupt_until_it_answers();
     let reply = other.reply();
 
     assert_eq!(reply.text, "TimedOut");

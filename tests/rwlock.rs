@@ -5,7 +5,7 @@ mod common;
 use std::time::{Duration, Instant};
 
 use common::rwlock::{CELLS, create, open, rw_party};
-use common::{Child, Net, Parent, Party, fork, now_ns, prompt, roles, signal_thread, until, until_stopped};
+use common::{Child, Net, Parent, Party, fork, now_ns, prompt, roles, until, until_stopped};
 use shmkit::{LockError, RwLockWriteGuard};
 
 roles!(rw_party, forker, reopener);
@@ -217,11 +217,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     for (held, asked) in [("write", "timed-read 300"), ("read", "timed-write 300")] {
         owner.ask(held);
         other.tell(asked);
-        let mut signals = 0;
-        until("the end of the timed wait", || {
-            signals += u32::from(signal_thread(other.pid(), other.thread(), libc::SIGUSR1));
-            other.has_said()
-        });
+        let signals = other.interrupt_until_it_answers();
         let reply = other.reply();
         assert!(signals > 50, "only {signals} signals were sent");
         assert_eq!(reply.text, "TimedOut");
