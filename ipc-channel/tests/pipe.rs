@@ -201,11 +201,8 @@ fn those_who_wait_go_on_when_the_other_side_moves() {
     let (mut tx, mut rx) = both::<u64>(1);
     let receiver = thread::spawn(move || {
         let first = rx.recv_timeout(BOUND);
-        // The sender is at its second wait for room by now, or soon.
-        thread::sleep(SHORT);
         (first, rx.recv_timeout(BOUND), rx.recv_timeout(BOUND), rx.recv_timeout(BOUND))
     });
-    thread::sleep(SHORT);
 
     (1..4).for_each(|number| tx.send_timeout(number, BOUND).expect("room in time"));
     drop(tx);
