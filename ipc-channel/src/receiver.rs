@@ -156,8 +156,8 @@ impl<T: Pod + Described> Receiver<T> {
     }
 
     /// Receives until nobody is there who would send, or this end cannot be used any more.
-    pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { receiver: self }
+    pub fn iter(&mut self) -> Messages<'_, T> {
+        Messages { receiver: self }
     }
 
     /// How many messages fit into the channel.
@@ -256,11 +256,11 @@ fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Erro
 
 /// The messages of a [`Receiver`], as they come.
 #[derive(Debug)]
-pub struct Iter<'a, T: Pod + Described> {
+pub struct Messages<'a, T: Pod + Described> {
     receiver: &'a mut Receiver<T>,
 }
 
-impl<T: Pod + Described> Iterator for Iter<'_, T> {
+impl<T: Pod + Described> Iterator for Messages<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -270,9 +270,9 @@ impl<T: Pod + Described> Iterator for Iter<'_, T> {
 
 impl<'a, T: Pod + Described> IntoIterator for &'a mut Receiver<T> {
     type Item = T;
-    type IntoIter = Iter<'a, T>;
+    type IntoIter = Messages<'a, T>;
 
-    fn into_iter(self) -> Iter<'a, T> {
+    fn into_iter(self) -> Messages<'a, T> {
         self.iter()
     }
 }

@@ -10,6 +10,7 @@ mod party;
 mod process;
 mod stage;
 mod sys;
+mod talker;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -18,6 +19,7 @@ pub(crate) use party::{ForkedParty, Party, Reply, answer, forking_party, obey, p
 pub(crate) use process::{Child, Net, Parent, play};
 pub(crate) use stage::{Name, Stage};
 pub(crate) use sys::*;
+pub(crate) use talker::{PIPE, Talker, talker};
 
 /// How long any wait may take before it fails its test. It is there against hanging and says nothing about speed.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);
