@@ -7,6 +7,7 @@
 
 #![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
 
+mod duplex;
 mod end;
 #[cfg(not(ipc_loom))]
 mod endpoint;
