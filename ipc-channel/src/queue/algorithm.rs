@@ -1,0 +1,295 @@
+//! Sending and receiving: each side under its lock, and asleep while there is nothing to do.
+
+use bytemuck::Pod;
+use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
+use shmkit_core::spin::spin;
+use shmkit_core::wait::{Site, Woken};
+use shmkit_core::{Deadline, Described, Error, crash_point, identity};
+
+use super::layout::{Position, Ring};
+use super::sleepers::Sleepers;
+use crate::ends::Ended;
+
+/// A lock that is held until this is dropped.
+struct Turn<'a> {
+    lock: &'a RawLock,
+    held: Held,
+}
+
+/// How long to wait for a lock.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    /// Not at all.
+    None,
+    /// As long as it takes, or until then.
+    Until(Option<Deadline>),
+}
+
+impl<'a> Turn<'a> {
+    #[inline]
+    fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, Ended> {
+        let held = match patience {
+            Patience::None => lock.try_lock()?.ok_or(Ended::TimedOut)?,
+            Patience::Until(deadline) => lock.lock(deadline).map_err(|cause| match cause {
+                NotHeld::TimedOut => Ended::TimedOut,
+                NotHeld::Failed(error) => Ended::Failed(error),
+            })?,
+        };
+        Ok(Self { lock, held })
+    }
+}
+
+impl Drop for Turn<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        self.lock.unlock(self.held);
+    }
+}
+
+/// Who waits.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Producers,
+    Consumers,
+}
+
+/// Messages that have been copied out and not been received yet. If it is dropped, they stay where they are.
+pub(super) struct Taking<'a, T: Pod + Described> {
+    ring: &'a Ring<T>,
+    turn: Turn<'a>,
+    /// Where the next message is after that.
+    received: Position,
+    count: usize,
+}
+
+impl<T: Pod + Described> Taking<'_, T> {
+    /// Receives them; says how many.
+    #[inline]
+    pub(super) fn finish(self) -> usize {
+        let Self { ring, turn, received, count } = self;
+        crash_point!("queue.recv.before_received");
+        ring.set_received(received);
+        crash_point!("queue.recv.after_received");
+        drop(turn);
+        crash_point!("queue.recv.after_unlock");
+        ring.shared.producers_asleep.tell();
+        count
+    }
+}
+
+/// How often one who waits may come too late before it sleeps.
+const LOST_RACES: u32 = 10;
+
+/// Somebody who may have been woken. Its wake-up may have been for several changes, or nothing comes of it, also because of a panic: then the
+/// next one is woken.
+pub(super) struct Awake<'a, T: Pod + Described> {
+    ring: &'a Ring<T>,
+    side: Side,
+    has_slept: bool,
+}
+
+impl<T: Pod + Described> Drop for Awake<'_, T> {
+    fn drop(&mut self) {
+        // In models the dead drop what they have, too.
+        if self.has_slept && identity::current().is_some() && self.ring.may_act(self.side) {
+            self.ring.sleepers(self.side).tell();
+            crash_point!("queue.wait.after_passing_on");
+        }
+    }
+}
+
+impl<T: Pod + Described> Ring<T> {
+    /// Sends as many of the messages as there is room for, from the first on; says how many. The end is [`Ended::Gone`] if the queue is
+    /// closed.
+    #[inline]
+    pub(super) fn put(&self, messages: &[T], patience: Patience) -> Result<usize, Ended> {
+        let head = &*self.shared;
+        let turn = Turn::take(&head.producers, patience)?;
+        if head.is_closed() {
+            return Err(Ended::Gone);
+        }
+        if turn.held.after_death {
+            self.mend()?;
+        }
+        let mut sent = self.sent()?;
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let room = match self.room(sent) {
+                Ok(room) => room,
+                Err(error) if rest.len() == messages.len() => return Err(error.into()),
+                // What is wrong will still be so at the next call.
+                Err(_) => 0,
+            };
+            if room == 0 {
+                break;
+            }
+            let (now, later) = rest.split_at(rest.len().min(Self::left(sent).min(room) as usize));
+            self.store(sent, now);
+            crash_point!("queue.send.after_copy");
+            self.publish(sent, now.len() as u32);
+            crash_point!("queue.send.after_header");
+            sent = self.advance(sent, now.len() as u32);
+            self.set_sent(sent);
+            crash_point!("queue.send.after_sent");
+            rest = later;
+        }
+        drop(turn);
+        let done = messages.len() - rest.len();
+        if done > 0 {
+            crash_point!("queue.send.after_unlock");
+            head.consumers_asleep.tell();
+        }
+        Ok(done)
+    }
+
+    /// Makes `sent` what the headers say.
+    #[cold]
+    fn mend(&self) -> Result<(), Error> {
+        self.set_sent(self.really_sent()?);
+        crash_point!("queue.send.after_mending");
+        Ok(())
+    }
+
+    /// Copies out as many messages as there are and fit into `messages`; they are received when that is [finished](Taking::finish). `None` if
+    /// there are none. The end is [`Ended::Gone`] if there are none and the queue is closed.
+    #[inline]
+    pub(super) fn begin_to_take(&self, messages: &mut [T], patience: Patience) -> Result<Option<Taking<'_, T>>, Ended> {
+        let head = &*self.shared;
+        let turn = Turn::take(&head.consumers, patience)?;
+        let mut received = self.received()?;
+        let mut count = 0;
+        while count < messages.len() {
+            // Before the look for messages: if it was closed then, this one sees the last.
+            let is_closed = count == 0 && head.is_closed();
+            let more = match self.available(received) {
+                Ok(0) if is_closed => return Err(Ended::Gone),
+                Ok(more) => more,
+                Err(error) if count == 0 => return Err(error.into()),
+                // What is wrong will still be so at the next call.
+                Err(_) => 0,
+            };
+            if more == 0 {
+                break;
+            }
+            let more = (messages.len() - count).min(more as usize);
+            self.load(received, &mut messages[count..count + more]);
+            received = self.advance(received, more as u32);
+            count += more;
+        }
+        Ok((count > 0).then_some(Taking { ring: self, turn, received, count }))
+    }
+
+    /// Receives as many messages as there are and fit into `messages`; says how many. The end is as above.
+    #[inline]
+    pub(super) fn take(&self, messages: &mut [T], patience: Patience) -> Result<usize, Ended> {
+        Ok(self.begin_to_take(messages, patience)?.map_or(0, Taking::finish))
+    }
+
+    /// Sends some of the messages, at least one, as soon as there is room.
+    #[cold]
+    pub(super) fn put_when_ready(&self, messages: &[T], deadline: Option<Deadline>) -> Result<usize, Ended> {
+        let (done, _awake) = self.wait(Side::Producers, deadline, || {
+            let done = self.put(messages, Patience::Until(deadline))?;
+            Ok((done > 0).then_some(done))
+        })?;
+        Ok(done)
+    }
+
+    /// Begins to take messages, at least one, as soon as there are any. What comes along is to be dropped after that is finished.
+    #[cold]
+    pub(super) fn begin_when_ready(
+        &self,
+        messages: &mut [T],
+        deadline: Option<Deadline>,
+    ) -> Result<(Taking<'_, T>, Awake<'_, T>), Ended> {
+        self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, Patience::Until(deadline)))
+    }
+
+    /// Receives messages, at least one, as soon as there are any.
+    #[cold]
+    pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
+        let (taking, _awake) = self.begin_when_ready(messages, deadline)?;
+        Ok(taking.finish())
+    }
+
+    /// Attempts again whenever that may be of use, until it gives something.
+    fn wait<R>(
+        &self,
+        side: Side,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Result<Option<R>, Ended>,
+    ) -> Result<(R, Awake<'_, T>), Ended> {
+        let mut awake = Awake { ring: self, side, has_slept: false };
+        for _ in 0..LOST_RACES {
+            if spin(|| self.may_act(side).then_some(())).is_none() {
+                break;
+            }
+            if let Some(done) = attempt()? {
+                return Ok((done, awake));
+            }
+        }
+        let head = &*self.shared;
+        let sleepers = self.sleepers(side);
+        let mut site = Site::of(head)?;
+        let mut is_over = false;
+        loop {
+            if !site.is_own() {
+                site = Site::of(head)?;
+            }
+            // Before everything that a death may change.
+            let epoch = site.epoch();
+            let marked = sleepers.mark();
+            crash_point!("queue.wait.after_mark");
+            if self.may_act(side) {
+                if let Some(done) = attempt()? {
+                    return Ok((done, awake));
+                }
+            }
+            if is_over {
+                return Err(Ended::TimedOut);
+            }
+            let woken = site.wait(sleepers.word(), marked, epoch, deadline);
+            crash_point!("queue.wait.after_sleep");
+            awake.has_slept = true;
+            is_over = woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed);
+        }
+    }
+
+    fn may_act(&self, side: Side) -> bool {
+        match side {
+            Side::Producers => self.may_send(),
+            Side::Consumers => self.may_receive(),
+        }
+    }
+
+    fn sleepers(&self, side: Side) -> &Sleepers {
+        match side {
+            Side::Producers => &self.shared.producers_asleep,
+            Side::Consumers => &self.shared.consumers_asleep,
+        }
+    }
+
+    /// Ends the sending and tells everybody.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        let head = &*self.shared;
+        match Turn::take(&head.producers, Patience::Until(None)) {
+            Ok(turn) => {
+                if turn.held.after_death {
+                    // Nobody will come who would do it later. What cannot be mended does not matter any more.
+                    let _ = self.mend();
+                }
+                head.close();
+                crash_point!("queue.close.after_state");
+            }
+            Err(Ended::Failed(error)) => return Err(error),
+            // There was no deadline.
+            Err(Ended::TimedOut | Ended::Gone) => {}
+        }
+        crash_point!("queue.close.after_unlock");
+        for sleepers in [&head.producers_asleep, &head.consumers_asleep] {
+            sleepers.tell_all();
+            crash_point!("queue.close.after_wake");
+        }
+        Ok(())
+    }
+}
