@@ -30,5 +30,5 @@ pub use pipe::Pipe;
 #[cfg(not(ipc_loom))]
 pub use queue::QueueOptions;
 pub use queue::{Queue, QueueIter};
-pub use receiver::{Iter, Receiver};
+pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;

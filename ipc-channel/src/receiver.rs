@@ -10,9 +10,15 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
-use crate::ends::{Ended, Side};
+use crate::ends::{Claim, Ended, Side};
 use crate::error::{OpenError, RecvError};
 use crate::ring::{self, Place, Ring, Shared};
+
+/// How many cells ahead the line to be read is asked for.
+const AHEAD: usize = 3;
+
+/// After how many messages that are received together the sender gets their room. More would keep it waiting.
+const GIVE_ROOM: usize = 64;
 
 /// The receiving end of a channel for messages of type `T`.
 ///
@@ -33,9 +39,18 @@ pub struct Receiver<T: Pod + Described> {
 impl<T: Pod + Described> Receiver<T> {
     /// `sibling`: the other ring of a duplex channel.
     pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        let end = End::claim(ring, Side::Receiver, sibling)?;
+        Self::at(End::claim(ring, Side::Receiver, sibling)?)
+    }
+
+    /// That of one who has made the channel with `claim`.
+    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_creator(ring, claim, sibling)?)
+    }
+
+    fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
-            Ok((place, capacity)) => Ok(Self { end, place, capacity, sent: 0 }),
+            // Those that are done with have been sent; whether more have, the first look tells.
+            Ok((place, capacity)) => Ok(Self { end, place, capacity, sent: place.done }),
             Err(error) => {
                 end.unclaim();
                 Err(error.into())
@@ -147,8 +162,8 @@ impl<T: Pod + Described> Receiver<T> {
     }
 
     /// Receives until nobody is there who would send, or this end cannot be used any more.
-    pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { receiver: self }
+    pub fn iter(&mut self) -> Incoming<'_, T> {
+        Incoming { receiver: self }
     }
 
     /// How many messages fit into the channel.
@@ -191,10 +206,11 @@ impl<T: Pod + Described> Receiver<T> {
     fn take_one(&mut self) -> T {
         let mut message = T::zeroed();
         self.take(slice::from_mut(&mut message));
+        self.give_room();
         message
     }
 
-    /// Takes messages, which are there and in one cell.
+    /// Takes messages, which are there and in one cell. Until [room is given](Self::give_room), they are not received.
     #[inline]
     fn take(&mut self, messages: &mut [T]) {
         let ring = self.end.channel();
@@ -205,14 +221,21 @@ impl<T: Pod + Described> Receiver<T> {
         if left == messages.len() {
             self.sent = 0;
         }
-        // Release pairs with the Acquire of the sender, which then may write over them.
-        ring.received.store(self.place.number::<T>(), Release);
+    }
+
+    /// Gives the room of what has been taken to the sender.
+    #[inline]
+    fn give_room(&self) {
+        // Release pairs with the Acquire of the sender, which then may write over the messages.
+        self.end.channel().received.store(self.place.number::<T>(), Release);
         crash_point!("pipe.recv.after_received");
         self.end.tell();
     }
 
+    /// Takes as many messages as there are and fit in.
     fn take_some(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
         let mut taken = 0;
+        let mut given = 0;
         while taken < messages.len() {
             match self.is_ready() {
                 Ok(true) => {}
@@ -222,7 +245,16 @@ impl<T: Pod + Described> Receiver<T> {
             }
             let count = (self.sent - self.place.done).min(messages.len() - taken);
             self.take(&mut messages[taken..taken + count]);
+            let ring = self.end.channel();
+            ring.prefetch(self.place.ahead(ring, AHEAD));
             taken += count;
+            if taken - given >= GIVE_ROOM {
+                given = taken;
+                self.give_room();
+            }
+        }
+        if given < taken {
+            self.give_room();
         }
         Ok(taken)
     }
@@ -238,18 +270,20 @@ impl<T: Pod + Described> Receiver<T> {
 
 /// Where the next message is, and the capacity.
 fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Error> {
+    // First: it says that there is a cell at all.
+    let capacity = ring::capacity(ring)?;
     // Acquire: if a predecessor died, this is the last that it has stored.
     let received = ring.received.load(Acquire);
-    Ok((ring::place(ring, received), ring::capacity(ring)?))
+    Ok((ring::place(ring, received), capacity))
 }
 
 /// The messages of a [`Receiver`], as they come.
 #[derive(Debug)]
-pub struct Iter<'a, T: Pod + Described> {
+pub struct Incoming<'a, T: Pod + Described> {
     receiver: &'a mut Receiver<T>,
 }
 
-impl<T: Pod + Described> Iterator for Iter<'_, T> {
+impl<T: Pod + Described> Iterator for Incoming<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -259,9 +293,9 @@ impl<T: Pod + Described> Iterator for Iter<'_, T> {
 
 impl<'a, T: Pod + Described> IntoIterator for &'a mut Receiver<T> {
     type Item = T;
-    type IntoIter = Iter<'a, T>;
+    type IntoIter = Incoming<'a, T>;
 
-    fn into_iter(self) -> Iter<'a, T> {
+    fn into_iter(self) -> Incoming<'a, T> {
         self.iter()
     }
 }

@@ -10,9 +10,12 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
-use crate::ends::{Ended, Side};
+use crate::ends::{Claim, Ended, Side};
 use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
+
+/// How many cells ahead the line to be written is taken away from the receiver's CPU: stores would wait for one after the other.
+const AHEAD: usize = 4;
 
 /// The sending end of a channel for messages of type `T`.
 ///
@@ -33,7 +36,15 @@ pub struct Sender<T: Pod + Described> {
 impl<T: Pod + Described> Sender<T> {
     /// `sibling`: the other ring of a duplex channel.
     pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        let end = End::claim(ring, Side::Sender, sibling)?;
+        Self::at(End::claim(ring, Side::Sender, sibling)?)
+    }
+
+    /// That of one who has made the channel with `claim`.
+    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_creator(ring, claim, sibling)?)
+    }
+
+    fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
             Ok((place, capacity)) => Ok(Self { end, place, capacity, room: 0 }),
             Err(error) => {
@@ -60,7 +71,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => self.send_when_ready(message, None),
@@ -76,7 +87,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => self.send_when_ready(message, Deadline::after(timeout)),
@@ -102,7 +113,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn try_send(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => match self.end.is_other_gone_at_leisure() {
@@ -145,7 +156,8 @@ impl<T: Pod + Described> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then.
+    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then: what goes wrong
+    /// later shows at the next call.
     pub fn try_send_slice(&mut self, messages: &[T]) -> Result<usize, SendError<()>> {
         match self.send_some(messages) {
             Ok(0) if !messages.is_empty() => match self.end.is_other_gone_at_leisure() {
@@ -214,16 +226,28 @@ impl<T: Pod + Described> Sender<T> {
         crash_point!("pipe.send.after_header");
         self.place.advance(ring, messages.len());
         self.room -= messages.len() as u64;
+    }
+
+    /// Puts a message, and tells.
+    #[inline]
+    fn put_one(&mut self, message: &T) {
+        self.put(slice::from_ref(message));
         self.end.tell();
     }
 
+    /// Puts as many messages as there is room for, and tells once.
     fn send_some(&mut self, messages: &[T]) -> Result<usize, Ended> {
         let mut sent = 0;
-        while sent < messages.len() && self.is_ready()? {
-            let room = usize::try_from(self.room).unwrap_or(usize::MAX);
-            let count = self.place.left::<T>().min(room).min(messages.len() - sent);
-            self.put(&messages[sent..sent + count]);
-            sent += count;
+        if !messages.is_empty() && self.is_ready()? {
+            while sent < messages.len() && self.room > 0 {
+                let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+                let count = self.place.left::<T>().min(room).min(messages.len() - sent);
+                self.put(&messages[sent..sent + count]);
+                let ring = self.end.channel();
+                ring.prefetch_to_write(self.place.ahead(ring, AHEAD));
+                sent += count;
+            }
+            self.end.tell();
         }
         Ok(sent)
     }
@@ -232,7 +256,7 @@ impl<T: Pod + Described> Sender<T> {
     fn send_when_ready(&mut self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
         match self.wait_for_room(deadline) {
             Ok(()) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Err(ended) => Err(SendError::ended(message, ended)),

@@ -70,8 +70,10 @@ mod shared {
         ///
         /// If `at` is no multiple of 8, or they do not end within the bytes.
         pub fn part<G: ShmSafe>(&self, head: impl FnOnce(&H) -> &G, at: usize, len: usize) -> Tailed<G> {
-            assert!(at % WORD == 0 && self.has(at, len), "no part of {len} bytes at {at} of {}", self.len);
-            // SAFETY: still within the object, or at its end, by the assertion.
+            if at % WORD != 0 || !self.has(at, len) {
+                out_of_range(at, len, self.len);
+            }
+            // SAFETY: still within the object, or at its end, by the check.
             let tail = unsafe { self.tail.add(at) };
             Tailed { head: self.head.map(head), tail, len }
         }
@@ -95,10 +97,26 @@ mod shared {
         /// If `at` is no multiple of 8, or the word does not end within the bytes. So `at` must not come from shared memory unchecked.
         #[inline]
         pub fn word(&self, at: usize) -> &AtomicU64 {
-            assert!(at % WORD == 0 && self.has(at, WORD), "no word at {at} of {} bytes", self.len);
-            // SAFETY: within the object, by the assertion; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
+            if at % WORD != 0 || !self.has(at, WORD) {
+                out_of_range(at, WORD, self.len);
+            }
+            // SAFETY: within the object, by the check; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
             // An atomic may be changed by anybody at any time.
             unsafe { &*self.tail.as_ptr().add(at).cast::<AtomicU64>() }
+        }
+
+        /// `count` words, the first of them at byte `at`.
+        ///
+        /// # Panics
+        ///
+        /// As for [`word`](Self::word).
+        #[inline]
+        pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+            if at % WORD != 0 || at > self.len || count > (self.len - at) / WORD {
+                out_of_range(at, count.saturating_mul(WORD), self.len);
+            }
+            // SAFETY: as in `word`.
+            unsafe { core::slice::from_raw_parts(self.tail.as_ptr().add(at).cast::<AtomicU64>(), count) }
         }
 
         /// Copies bytes in, from `at` on.
@@ -108,8 +126,10 @@ mod shared {
         /// If they do not end within the bytes.
         #[inline]
         pub fn store(&self, at: usize, bytes: &[u8]) {
-            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
-            // SAFETY: within the object, by the assertion, and mapped as long as `head` lives; reached by atomics and by `copy` only; a
+            if !self.has(at, bytes.len()) {
+                out_of_range(at, bytes.len(), self.len);
+            }
+            // SAFETY: within the object, by the check, and mapped as long as `head` lives; reached by atomics and by `copy` only; a
             // private slice does not overlap it.
             unsafe { copy::store(bytes.as_ptr(), self.tail.as_ptr().add(at), bytes.len(), 1) }
         }
@@ -121,9 +141,27 @@ mod shared {
         /// If they do not end within the bytes.
         #[inline]
         pub fn load(&self, at: usize, bytes: &mut [u8]) {
-            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
+            if !self.has(at, bytes.len()) {
+                out_of_range(at, bytes.len(), self.len);
+            }
             // SAFETY: as in `store`; the slice is borrowed exclusively.
             unsafe { copy::load(self.tail.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len(), 1) }
+        }
+
+        /// Begins to bring the cache line of byte `at` here, to be read soon. Does nothing if there is no such byte.
+        #[inline]
+        pub fn prefetch(&self, at: usize) {
+            if at < self.len {
+                copy::prefetch(self.tail.as_ptr().wrapping_add(at));
+            }
+        }
+
+        /// The same, to be written soon: the line is taken away from the other CPUs.
+        #[inline]
+        pub fn prefetch_to_write(&self, at: usize) {
+            if at < self.len {
+                copy::prefetch_to_write(self.tail.as_ptr().wrapping_add(at));
+            }
         }
 
         /// Where the bytes begin, which is at a multiple of 8, and of 64 if the size of `H` is one. Whoever reads or writes there is on
@@ -230,6 +268,13 @@ mod shared {
         }
     }
 
+    /// Apart, by value, and never inlined: what leads here costs the others nothing but a branch.
+    #[cold]
+    #[inline(never)]
+    fn out_of_range(at: usize, len: usize, of: usize) -> ! {
+        panic!("no {len} aligned bytes at {at} of {of}")
+    }
+
     const fn assert_head<H>() {
         assert!(align_of::<H>() <= MAX_ALIGN, "objects in a region are aligned to at most 4096 bytes");
         assert!(size_of::<H>() % WORD == 0, "the bytes behind an object begin at a multiple of 8");
@@ -283,6 +328,18 @@ mod model {
             assert_eq!(at % WORD, 0);
             &self.shared.1[at / WORD]
         }
+
+        /// `count` words, the first of them at byte `at`.
+        pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+            assert_eq!(at % WORD, 0);
+            &self.shared.1[at / WORD..at / WORD + count]
+        }
+
+        /// Does nothing.
+        pub fn prefetch(&self, _at: usize) {}
+
+        /// Does nothing.
+        pub fn prefetch_to_write(&self, _at: usize) {}
 
         /// Copies bytes in: whole words, the last one filled up with zeroes.
         pub fn store(&self, at: usize, bytes: &[u8]) {

@@ -1,50 +1,14 @@
 //! Sending and receiving: each side under its lock, and asleep while there is nothing to do.
 
 use bytemuck::Pod;
-use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, Woken};
-use shmkit_core::{Deadline, Described, Error, crash_point, identity};
+use shmkit_core::wait::Site;
+use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use super::layout::{Position, Ring};
-use super::sleepers::Sleepers;
+use super::sleepers::{Awake, Sleepers};
+use super::turn::{Patience, Turn};
 use crate::ends::Ended;
-
-/// A lock that is held until this is dropped.
-struct Turn<'a> {
-    lock: &'a RawLock,
-    held: Held,
-}
-
-/// How long to wait for a lock.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
-    /// Not at all.
-    None,
-    /// As long as it takes, or until then.
-    Until(Option<Deadline>),
-}
-
-impl<'a> Turn<'a> {
-    #[inline]
-    fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, Ended> {
-        let held = match patience {
-            Patience::None => lock.try_lock()?.ok_or(Ended::TimedOut)?,
-            Patience::Until(deadline) => lock.lock(deadline).map_err(|cause| match cause {
-                NotHeld::TimedOut => Ended::TimedOut,
-                NotHeld::Failed(error) => Ended::Failed(error),
-            })?,
-        };
-        Ok(Self { lock, held })
-    }
-}
-
-impl Drop for Turn<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.lock.unlock(self.held);
-    }
-}
 
 /// Who waits.
 #[derive(Clone, Copy, Debug)]
@@ -72,7 +36,7 @@ impl<T: Pod + Described> Taking<'_, T> {
         crash_point!("queue.recv.after_received");
         drop(turn);
         crash_point!("queue.recv.after_unlock");
-        ring.shared.producers_asleep.tell();
+        ring.shared.producers_asleep.tell(count as u32);
         count
     }
 }
@@ -80,35 +44,17 @@ impl<T: Pod + Described> Taking<'_, T> {
 /// How often one who waits may come too late before it sleeps.
 const LOST_RACES: u32 = 10;
 
-/// Somebody who may have been woken. Its wake-up may have been for several changes, or nothing comes of it, also because of a panic: then the
-/// next one is woken.
-pub(super) struct Awake<'a, T: Pod + Described> {
-    ring: &'a Ring<T>,
-    side: Side,
-    has_slept: bool,
-}
-
-impl<T: Pod + Described> Drop for Awake<'_, T> {
-    fn drop(&mut self) {
-        // In models the dead drop what they have, too.
-        if self.has_slept && identity::current().is_some() && self.ring.may_act(self.side) {
-            self.ring.sleepers(self.side).tell();
-            crash_point!("queue.wait.after_passing_on");
-        }
-    }
-}
-
 impl<T: Pod + Described> Ring<T> {
     /// Sends as many of the messages as there is room for, from the first on; says how many. The end is [`Ended::Gone`] if the queue is
     /// closed.
     #[inline]
     pub(super) fn put(&self, messages: &[T], patience: Patience) -> Result<usize, Ended> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.producers, patience)?;
+        let turn = head.producers.take(&head.producers_turn, patience)?;
         if head.is_closed() {
             return Err(Ended::Gone);
         }
-        if turn.held.after_death {
+        if turn.after_death {
             self.mend()?;
         }
         let mut sent = self.sent()?;
@@ -137,7 +83,7 @@ impl<T: Pod + Described> Ring<T> {
         let done = messages.len() - rest.len();
         if done > 0 {
             crash_point!("queue.send.after_unlock");
-            head.consumers_asleep.tell();
+            head.consumers_asleep.tell(done as u32);
         }
         Ok(done)
     }
@@ -155,7 +101,7 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     pub(super) fn begin_to_take(&self, messages: &mut [T], patience: Patience) -> Result<Option<Taking<'_, T>>, Ended> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.consumers, patience)?;
+        let turn = head.consumers.take(&head.consumers_turn, patience)?;
         let mut received = self.received()?;
         let mut count = 0;
         while count < messages.len() {
@@ -188,28 +134,31 @@ impl<T: Pod + Described> Ring<T> {
     /// Sends some of the messages, at least one, as soon as there is room.
     #[cold]
     pub(super) fn put_when_ready(&self, messages: &[T], deadline: Option<Deadline>) -> Result<usize, Ended> {
-        let (done, _awake) = self.wait(Side::Producers, deadline, || {
+        let (done, awake) = self.wait(Side::Producers, deadline, || {
             let done = self.put(messages, Patience::Until(deadline))?;
             Ok((done > 0).then_some(done))
         })?;
+        awake.map(Awake::has_acted);
         Ok(done)
     }
 
-    /// Begins to take messages, at least one, as soon as there are any. What comes along is to be dropped after that is finished.
+    /// Begins to take messages, at least one, as soon as there are any. What comes along is to be told when that is finished.
     #[cold]
     pub(super) fn begin_when_ready(
         &self,
         messages: &mut [T],
         deadline: Option<Deadline>,
-    ) -> Result<(Taking<'_, T>, Awake<'_, T>), Ended> {
+    ) -> Result<(Taking<'_, T>, Option<Awake<'_>>), Ended> {
         self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, Patience::Until(deadline)))
     }
 
     /// Receives messages, at least one, as soon as there are any.
     #[cold]
     pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
-        let (taking, _awake) = self.begin_when_ready(messages, deadline)?;
-        Ok(taking.finish())
+        let (taking, awake) = self.begin_when_ready(messages, deadline)?;
+        let count = taking.finish();
+        awake.map(Awake::has_acted);
+        Ok(count)
     }
 
     /// Attempts again whenever that may be of use, until it gives something.
@@ -218,41 +167,18 @@ impl<T: Pod + Described> Ring<T> {
         side: Side,
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Result<Option<R>, Ended>,
-    ) -> Result<(R, Awake<'_, T>), Ended> {
-        let mut awake = Awake { ring: self, side, has_slept: false };
+    ) -> Result<(R, Option<Awake<'_>>), Ended> {
         for _ in 0..LOST_RACES {
             if spin(|| self.may_act(side).then_some(())).is_none() {
                 break;
             }
             if let Some(done) = attempt()? {
-                return Ok((done, awake));
+                return Ok((done, None));
             }
         }
-        let head = &*self.shared;
-        let sleepers = self.sleepers(side);
-        let mut site = Site::of(head)?;
-        let mut is_over = false;
-        loop {
-            if !site.is_own() {
-                site = Site::of(head)?;
-            }
-            // Before everything that a death may change.
-            let epoch = site.epoch();
-            let marked = sleepers.mark();
-            crash_point!("queue.wait.after_mark");
-            if self.may_act(side) {
-                if let Some(done) = attempt()? {
-                    return Ok((done, awake));
-                }
-            }
-            if is_over {
-                return Err(Ended::TimedOut);
-            }
-            let woken = site.wait(sleepers.word(), marked, epoch, deadline);
-            crash_point!("queue.wait.after_sleep");
-            awake.has_slept = true;
-            is_over = woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed);
-        }
+        let attempt = |_: &Site| if self.may_act(side) { attempt() } else { Ok(None) };
+        let (done, awake) = self.sleepers(side).wait(&*self.shared, deadline, attempt)?;
+        Ok((done, Some(awake)))
     }
 
     fn may_act(&self, side: Side) -> bool {
@@ -272,9 +198,9 @@ impl<T: Pod + Described> Ring<T> {
     /// Ends the sending and tells everybody.
     pub(super) fn close(&self) -> Result<(), Error> {
         let head = &*self.shared;
-        match Turn::take(&head.producers, Patience::Until(None)) {
+        match head.producers.take(&head.producers_turn, Patience::Until(None)) {
             Ok(turn) => {
-                if turn.held.after_death {
+                if turn.after_death {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.
                     let _ = self.mend();
                 }

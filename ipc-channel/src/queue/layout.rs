@@ -5,7 +5,7 @@
 //! ```text
 //! Head<T>:   | rules and sleepers (128) | producers (128) | consumers (128) | received (128) |     then the cells
 //!
-//! rules:     | capacity: u64 | state: u32 | producers asleep: u32 | consumers asleep: u32 | unused |
+//! rules:     | capacity: u64 | state: u32 | sleepers: u32, four times | unused |
 //! producers: | lock | sent: position | limit: position | unused |
 //! consumers: | lock | unused |
 //! received:  | position | unused |
@@ -33,12 +33,12 @@
 //! | word | written by | order |
 //! |---|---|---|
 //! | `capacity` | the creator, before the queue is published | - |
-//! | `state` | whoever closes, under the producers' lock | Release, pairs with the Acquire of everybody who looks |
-//! | header | a producer, under their lock, after it has copied messages in: **this store sends them** | Release, pairs with the Acquire of consumers |
+//! | `state` | whoever closes, in the producers' turn | Release, pairs with the Acquire of everybody who looks |
+//! | header | a producer, in its turn, after it has copied messages in: **this store sends them** | Release, pairs with the Acquire of consumers |
 //! | `sent` | the same, after the header | Release, for those who look without the lock |
-//! | `limit` | a producer, under their lock | by the lock |
-//! | `received` | a consumer, under their lock, after it has copied messages out: **this store receives them** | Release, pairs with the Acquire of a producer that looks for room |
-//! | messages | a producer, under their lock, beyond those that the header counts, and only with room | by the header |
+//! | `limit` | a producer, in its turn | by the lock |
+//! | `received` | a consumer, in its turn, after it has copied messages out: **this store receives them** | Release, pairs with the Acquire of a producer that looks for room |
+//! | messages | a producer, in its turn, beyond those that the header counts, and only with room | by the header |
 //!
 //! `sent` repeats what the headers say, for the next producer. One that was killed between the two stores has left it behind; whoever takes the
 //! lock over from a dead looks at the header, and mends it. `limit` is a position up to which there surely is room: `received` as it was
@@ -54,11 +54,11 @@ use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bytemuck::Pod;
-use shmkit_core::raw_lock::RawLock;
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
 
 use super::sleepers::Sleepers;
+use super::turn::Lock;
 
 /// The size of a header, and of a word.
 const WORD: usize = 8;
@@ -87,16 +87,20 @@ pub(super) struct Head<T> {
     pub(super) producers_asleep: Sleepers,
     /// Consumers that sleep until there is a message.
     pub(super) consumers_asleep: Sleepers,
-    _rules: [AtomicU32; 27],
+    /// Producers that sleep until it is their turn.
+    pub(super) producers_turn: Sleepers,
+    /// Consumers that sleep until it is their turn.
+    pub(super) consumers_turn: Sleepers,
+    _rules: [AtomicU32; 25],
     /// Held by the one who sends.
-    pub(super) producers: RawLock,
+    pub(super) producers: Lock,
     /// Where the next message goes. See the module.
     sent: AtomicU64,
     /// Up to where there surely is room. See the module.
     limit: AtomicU64,
     _producers: [AtomicU64; 13],
     /// Held by the one who receives.
-    pub(super) consumers: RawLock,
+    pub(super) consumers: Lock,
     _consumers: [AtomicU64; 15],
     /// Where the next message is. See the module.
     received: AtomicU64,
@@ -159,12 +163,14 @@ impl<T: Pod + Described> Head<T> {
             state: AtomicU32::new(0),
             producers_asleep: Sleepers::new(),
             consumers_asleep: Sleepers::new(),
-            _rules: [(); 27].map(|()| AtomicU32::new(0)),
-            producers: RawLock::new(),
+            producers_turn: Sleepers::new(),
+            consumers_turn: Sleepers::new(),
+            _rules: [(); 25].map(|()| AtomicU32::new(0)),
+            producers: Lock::new(),
             sent: AtomicU64::new(0),
             limit: AtomicU64::new(0),
             _producers: [(); 13].map(|()| AtomicU64::new(0)),
-            consumers: RawLock::new(),
+            consumers: Lock::new(),
             _consumers: [(); 15].map(|()| AtomicU64::new(0)),
             received: AtomicU64::new(0),
             _received: [(); 15].map(|()| AtomicU64::new(0)),

@@ -5,7 +5,8 @@
 //! it was before that store, or as it was after.
 //!
 //! * `layout.rs`: what lies in shared memory, and who writes it;
-//! * `sleepers.rs`: the words that those sleep on for whom the queue is full or empty;
+//! * `turn.rs`: the lock of one side;
+//! * `sleepers.rs`: the words that those sleep on for whom the queue is full or empty, or the lock taken;
 //! * `algorithm.rs`: sending, receiving, waiting, closing.
 //!
 //! # A kill at each point
@@ -29,6 +30,7 @@ mod layout;
 #[cfg(not(ipc_loom))]
 mod options;
 mod sleepers;
+mod turn;
 
 use core::fmt;
 use core::slice;
@@ -38,8 +40,9 @@ use std::time::Instant;
 use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, Tailed};
 
-use self::algorithm::Patience;
 use self::layout::{Head, Ring};
+use self::sleepers::Awake;
+use self::turn::Patience;
 use crate::ends::Ended;
 use crate::error::{RecvError, SendError};
 
@@ -313,15 +316,13 @@ impl<T: Pod + Described> Queue<T> {
     /// ```
     pub fn recv_with<R>(&self, note: impl FnOnce(&T) -> R) -> Result<R, RecvError> {
         let mut message = T::zeroed();
-        let (taking, _awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), Patience::Until(None))? {
+        let (taking, awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), Patience::Until(None))? {
             Some(taking) => (taking, None),
-            None => {
-                let (taking, awake) = self.ring.begin_when_ready(slice::from_mut(&mut message), None)?;
-                (taking, Some(awake))
-            }
+            None => self.ring.begin_when_ready(slice::from_mut(&mut message), None)?,
         };
         let noted = note(&message);
         taking.finish();
+        awake.map(Awake::has_acted);
         Ok(noted)
     }
 
