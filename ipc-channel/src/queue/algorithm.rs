@@ -1,5 +1,7 @@
 //! Sending and receiving: each side under its lock, and asleep while there is nothing to do.
 
+use core::slice;
+
 use bytemuck::Pod;
 use shmkit_core::spin::spin;
 use shmkit_core::wait::Site;
@@ -40,6 +42,9 @@ impl<T: Pod + Described> Taking<'_, T> {
         count
     }
 }
+
+/// How much room a spinning producer waits for.
+const ROOM: u32 = 64;
 
 /// How often one who waits may come too late before it sleeps.
 const LOST_RACES: u32 = 10;
@@ -88,6 +93,33 @@ impl<T: Pod + Described> Ring<T> {
         Ok(done)
     }
 
+    /// Sends a message if there is room for it; says whether there was. As [`put`](Self::put), with fewer steps.
+    #[inline]
+    pub(super) fn put_one(&self, message: &T, patience: Patience) -> Result<bool, Ended> {
+        let head = &*self.shared;
+        let turn = head.producers.take(&head.producers_turn, patience)?;
+        if head.is_closed() {
+            return Err(Ended::Gone);
+        }
+        if turn.after_death {
+            self.mend()?;
+        }
+        let sent = self.sent()?;
+        if !self.has_room(sent)? {
+            return Ok(false);
+        }
+        self.store(sent, slice::from_ref(message));
+        crash_point!("queue.send.after_copy");
+        self.publish(sent, 1);
+        crash_point!("queue.send.after_header");
+        self.set_sent(self.advance(sent, 1));
+        crash_point!("queue.send.after_sent");
+        drop(turn);
+        crash_point!("queue.send.after_unlock");
+        head.consumers_asleep.tell(1);
+        Ok(true)
+    }
+
     /// Makes `sent` what the headers say.
     #[cold]
     fn mend(&self) -> Result<(), Error> {
@@ -123,6 +155,31 @@ impl<T: Pod + Described> Ring<T> {
             count += more;
         }
         Ok((count > 0).then_some(Taking { ring: self, turn, received, count }))
+    }
+
+    /// Receives a message if there is one; says whether there was. As [`take`](Self::take), with fewer steps.
+    #[inline]
+    pub(super) fn take_one(&self, message: &mut T, patience: Patience) -> Result<bool, Ended> {
+        let head = &*self.shared;
+        let turn = head.consumers.take(&head.consumers_turn, patience)?;
+        let received = self.received()?;
+        if self.available(received)? == 0 {
+            if !head.is_closed() {
+                return Ok(false);
+            }
+            // What was sent before it was closed is seen now.
+            if self.available(received)? == 0 {
+                return Err(Ended::Gone);
+            }
+        }
+        self.load(received, slice::from_mut(message));
+        crash_point!("queue.recv.after_copy");
+        self.set_received(self.advance(received, 1));
+        crash_point!("queue.recv.after_received");
+        drop(turn);
+        crash_point!("queue.recv.after_unlock");
+        head.producers_asleep.tell(1);
+        Ok(true)
     }
 
     /// Receives as many messages as there are and fit into `messages`; says how many. The end is as above.
@@ -169,7 +226,7 @@ impl<T: Pod + Described> Ring<T> {
         mut attempt: impl FnMut() -> Result<Option<R>, Ended>,
     ) -> Result<(R, Option<Awake<'_>>), Ended> {
         for _ in 0..LOST_RACES {
-            if spin(|| self.may_act(side).then_some(())).is_none() {
+            if spin(|| self.is_worth_while(side).then_some(())).is_none() {
                 break;
             }
             if let Some(done) = attempt()? {
@@ -181,9 +238,18 @@ impl<T: Pod + Described> Ring<T> {
         Ok((done, Some(awake)))
     }
 
+    /// Whether to stop spinning. A producer that is faster than the consumers lets some room come about: if it took each place as soon as that is
+    /// free, every message would cost both sides the transfer of a line.
+    fn is_worth_while(&self, side: Side) -> bool {
+        match side {
+            Side::Producers => self.may_send(ROOM.min(self.capacity().div_ceil(4))),
+            Side::Consumers => self.may_receive(),
+        }
+    }
+
     fn may_act(&self, side: Side) -> bool {
         match side {
-            Side::Producers => self.may_send(),
+            Side::Producers => self.may_send(1),
             Side::Consumers => self.may_receive(),
         }
     }

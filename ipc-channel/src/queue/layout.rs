@@ -156,6 +156,9 @@ impl<T: Pod + Described> Head<T> {
     /// The size of a cell.
     const CELL: usize = (WORD + Self::SIZE).next_multiple_of(LINE);
 
+    /// Whether messages are moved word by word. Each place is always reached in one way only.
+    const IS_WORDS: bool = Self::SIZE % WORD == 0 && Self::SIZE <= LINE - WORD;
+
     /// The head of a queue without messages.
     pub(super) fn new(capacity: u64) -> Self {
         Self {
@@ -238,7 +241,7 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     fn position(&self, word: u64, what: &'static str) -> Result<Position, Error> {
         let (round, place) = ((word >> 32) as u32, word as u32);
-        if place < self.slots { Ok(Position { round, place }) } else { Err(Error::Corrupted { what, found: word }) }
+        if place < self.slots { Ok(Position { round, place }) } else { Err(garbage(what, word)) }
     }
 
     /// The position so many places further, at most one round.
@@ -292,13 +295,35 @@ impl<T: Pod + Described> Ring<T> {
     /// Copies messages in: no more than are left in the cell.
     #[inline]
     pub(super) fn store(&self, position: Position, messages: &[T]) {
-        self.shared.store(Self::message(position), bytemuck::cast_slice(messages));
+        let bytes = bytemuck::cast_slice(messages);
+        if Head::<T>::IS_WORDS {
+            // Few words, mostly a number that the compiler knows: faster than a copy of any length.
+            for (shared, word) in self.words(position, messages.len()).iter().zip(bytes.chunks_exact(WORD)) {
+                shared.store(u64::from_ne_bytes(word.try_into().unwrap_or_default()), Relaxed);
+            }
+        } else {
+            self.shared.store(Self::message(position), bytes);
+        }
     }
 
     /// Copies messages out: no more than are left in the cell.
     #[inline]
     pub(super) fn load(&self, position: Position, messages: &mut [T]) {
-        self.shared.load(Self::message(position), bytemuck::cast_slice_mut(messages));
+        let count = messages.len();
+        let bytes = bytemuck::cast_slice_mut(messages);
+        if Head::<T>::IS_WORDS {
+            for (shared, word) in self.words(position, count).iter().zip(bytes.chunks_exact_mut(WORD)) {
+                word.copy_from_slice(&shared.load(Relaxed).to_ne_bytes());
+            }
+        } else {
+            self.shared.load(Self::message(position), bytes);
+        }
+    }
+
+    /// The words of the next `count` messages.
+    #[inline]
+    fn words(&self, position: Position, count: usize) -> &[AtomicU64] {
+        self.shared.words(Self::message(position), count * Head::<T>::SIZE / WORD)
     }
 
     /// Sends the next `count` messages, which have been copied in and are not more than are left in the cell.
@@ -320,11 +345,17 @@ impl<T: Pod + Described> Ring<T> {
         if found == Self::header(position.round, count) && (done..=Head::<T>::PER_CELL).contains(&count) {
             return Ok(count - done);
         }
+        Self::available_before(position, found)
+    }
+
+    /// The same, for a header that says nothing of this round: none, or it is nonsense.
+    fn available_before(position: Position, found: u64) -> Result<u32, Error> {
         let before = Self::header(position.round.wrapping_sub(1), Head::<T>::PER_CELL);
-        if done == 0 && (found == before || found == 0 && position.round == 0) {
+        let is_first = position.place % Head::<T>::PER_CELL == 0;
+        if is_first && (found == before || found == 0 && position.round == 0) {
             Ok(0)
         } else {
-            Err(Error::Corrupted { what: "header of a cell of a queue", found })
+            Err(garbage("header of a cell of a queue", found))
         }
     }
 
@@ -367,24 +398,32 @@ impl<T: Pod + Described> Ring<T> {
             return self.look_for_room(sent);
         }
         let limit = self.position(found, "limit of a queue")?;
-        self.distance(sent, limit).ok_or(Error::Corrupted { what: "limit of a queue", found })
+        self.distance(sent, limit).ok_or_else(|| garbage("limit of a queue", found))
+    }
+
+    /// Whether there is room for one message at `sent`. The producers' lock is held.
+    #[inline]
+    pub(super) fn has_room(&self, sent: Position) -> Result<bool, Error> {
+        // A limit that makes no sense is found by consumers, by the headers of messages that were written over.
+        Ok(self.shared.limit.load(Relaxed) != sent.word() || self.look_for_room(sent)? > 0)
     }
 
     fn look_for_room(&self, sent: Position) -> Result<u32, Error> {
         let received = self.received()?;
         let Some(waiting) = self.distance(received, sent) else {
-            return Err(Error::Corrupted { what: "number of received messages", found: received.word() });
+            return Err(garbage("number of received messages", received.word()));
         };
         self.shared.limit.store(self.advance(received, self.capacity).word(), Relaxed);
         Ok(self.capacity - waiting)
     }
 
-    /// Whether a producer has something to do: there is room, or none is needed any more. Without the lock; may be outdated if it says yes.
-    pub(super) fn may_send(&self) -> bool {
+    /// Whether a producer has something to do: there is room for `count` messages, or none is needed any more. Without the lock; may be
+    /// outdated if it says yes.
+    pub(super) fn may_send(&self, count: u32) -> bool {
         let is_full = || {
             let received = self.received().ok()?;
             let waiting = self.distance(received, self.really_sent().ok()?)?;
-            Some(waiting == self.capacity)
+            Some(waiting > self.capacity - count)
         };
         self.shared.is_closed() || is_full() != Some(true)
     }
@@ -406,4 +445,9 @@ impl<T: Pod + Described> Ring<T> {
         // Between the two looks others may have sent and received more than there is room for.
         waiting().unwrap_or(self.capacity)
     }
+}
+
+#[cold]
+fn garbage(what: &'static str, found: u64) -> Error {
+    Error::Corrupted { what, found }
 }

@@ -108,9 +108,9 @@ impl<T: Pod + Described> Queue<T> {
     /// [`SendError::Disconnected`] if the queue is closed; [`SendError::Failed`].
     #[inline]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put(slice::from_ref(&message), Patience::Until(None)) {
-            Ok(1) => Ok(()),
-            Ok(_) => self.send_when_ready(message, None),
+        match self.ring.put_one(&message, Patience::Until(None)) {
+            Ok(true) => Ok(()),
+            Ok(false) => self.send_when_ready(message, None),
             Err(ended) => Err(SendError::ended(message, ended)),
         }
     }
@@ -125,9 +125,9 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// [`SendError::TimedOut`], and those of [`send`](Self::send).
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.ring.put(slice::from_ref(&message), Patience::None) {
-            Ok(1) => Ok(()),
-            Ok(_) | Err(Ended::TimedOut) => self.send_when_ready(message, Deadline::after(timeout)),
+        match self.ring.put_one(&message, Patience::None) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Ended::TimedOut) => self.send_when_ready(message, Deadline::after(timeout)),
             Err(ended) => Err(SendError::ended(message, ended)),
         }
     }
@@ -152,9 +152,9 @@ impl<T: Pod + Described> Queue<T> {
     /// [`SendError::Full`], and those of [`send`](Self::send).
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put(slice::from_ref(&message), Patience::None) {
-            Ok(1) => Ok(()),
-            Ok(_) => Err(SendError::Full(message)),
+        match self.ring.put_one(&message, Patience::None) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(SendError::Full(message)),
             Err(Ended::TimedOut) => self.try_send_contended(message),
             Err(ended) => Err(SendError::ended(message, ended)),
         }
@@ -202,10 +202,7 @@ impl<T: Pod + Described> Queue<T> {
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
         let mut message = T::zeroed();
-        match self.ring.take(slice::from_mut(&mut message), Patience::Until(None))? {
-            1.. => Ok(message),
-            0 => self.recv_when_ready(None),
-        }
+        if self.ring.take_one(&mut message, Patience::Until(None))? { Ok(message) } else { self.recv_when_ready(None) }
     }
 
     /// Receives a message, waiting for it for at most `timeout`.
@@ -219,9 +216,9 @@ impl<T: Pod + Described> Queue<T> {
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
         let mut message = T::zeroed();
-        match self.ring.take(slice::from_mut(&mut message), Patience::None) {
-            Ok(1..) => Ok(message),
-            Ok(0) | Err(Ended::TimedOut) => self.recv_when_ready(Deadline::after(timeout)),
+        match self.ring.take_one(&mut message, Patience::None) {
+            Ok(true) => Ok(message),
+            Ok(false) | Err(Ended::TimedOut) => self.recv_when_ready(Deadline::after(timeout)),
             Err(ended) => Err(ended.into()),
         }
     }
@@ -251,9 +248,9 @@ impl<T: Pod + Described> Queue<T> {
             return Err(RecvError::Empty);
         }
         let mut message = T::zeroed();
-        match self.ring.take(slice::from_mut(&mut message), Patience::None) {
-            Ok(1..) => Ok(message),
-            Ok(0) => Err(RecvError::Empty),
+        match self.ring.take_one(&mut message, Patience::None) {
+            Ok(true) => Ok(message),
+            Ok(false) => Err(RecvError::Empty),
             Err(Ended::TimedOut) => self.try_recv_contended(),
             Err(ended) => Err(ended.into()),
         }
@@ -379,9 +376,9 @@ impl<T: Pod + Described> Queue<T> {
 
     #[cold]
     fn try_send_contended(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put(slice::from_ref(&message), Patience::Until(Deadline::after(TURN))) {
-            Ok(1) => Ok(()),
-            Ok(_) | Err(Ended::TimedOut) => Err(SendError::Full(message)),
+        match self.ring.put_one(&message, Patience::Until(Deadline::after(TURN))) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(Ended::TimedOut) => Err(SendError::Full(message)),
             Err(ended) => Err(SendError::ended(message, ended)),
         }
     }
@@ -397,9 +394,9 @@ impl<T: Pod + Described> Queue<T> {
     fn try_recv_contended(&self) -> Result<T, RecvError> {
         let mut message = T::zeroed();
         let patience = Patience::Until(Deadline::after(TURN));
-        match self.ring.take(slice::from_mut(&mut message), patience) {
-            Ok(1..) => Ok(message),
-            Ok(0) | Err(Ended::TimedOut) => Err(RecvError::Empty),
+        match self.ring.take_one(&mut message, patience) {
+            Ok(true) => Ok(message),
+            Ok(false) | Err(Ended::TimedOut) => Err(RecvError::Empty),
             Err(ended) => Err(ended.into()),
         }
     }
