@@ -226,6 +226,7 @@ fn sleep_until_ready(
 ) -> Result<Option<usize>, Error> {
     let mut sites = Sites::of(sources)?;
     let mut has_slept = false;
+    let mut settled = None;
     loop {
         if !sites.are_own() {
             // A signal handler has forked: the child takes part by itself from here on.
@@ -235,15 +236,19 @@ fn sleep_until_ready(
         let regions = sites.regions();
         let armed = sources.iter_mut().map(|source| source.arm()).collect::<Result<Vec<_>, _>>()?;
         crash_point!("wait_any.after_arm");
+        if armed.iter().any(|armed| armed.is_unsettled) {
+            settled = settling();
+        }
+        // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
+        let unsettled = settled.filter(|settled| !settled.has_passed());
         if let Some(ready) = first_ready(sources) {
             return Ok(Some(ready));
         }
         if has_slept && deadline.is_some_and(Deadline::has_passed) {
             return Ok(None);
         }
-        let settled = if armed.iter().any(|armed| armed.is_unsettled) { settling() } else { None };
-        let until = match (settled, deadline) {
-            (Some(settled), Some(deadline)) => Some(settled.min(deadline)),
+        let until = match (unsettled, deadline) {
+            (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
             (some, None) | (None, some) => some,
         };
         let words = words(sources, &armed, &regions);
