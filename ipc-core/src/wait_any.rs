@@ -191,7 +191,8 @@ pub fn wait_any(sources: &mut [&mut dyn Source], deadline: Option<Deadline>) -> 
         return Ok(None);
     }
     let mut ready = first_ready(sources);
-    if ready.is_none() {
+    // One without patience wants an answer, and no longer a look than this.
+    if ready.is_none() && !deadline.is_some_and(Deadline::has_passed) {
         // One at each look: with more of them a look takes no longer.
         let mut turns = (0..count).cycle();
         let seen = spin(|| turns.next().filter(|index| sources[*index].is_ready()));
