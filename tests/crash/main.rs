@@ -17,6 +17,7 @@ mod permits;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -32,8 +33,9 @@ use permits::permits_waiter;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
+use wait_any::wait_any_waiter;
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, wait_any_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -71,6 +73,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
+    (wait_any::SCENES, wait_any::victim),
 ];
 
 #[test]
