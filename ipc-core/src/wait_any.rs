@@ -145,7 +145,7 @@ impl fmt::Debug for dyn Source + '_ {
 ///
 /// Nothing is taken. What is ready is then had by the `try_` operation of that thing: `try_recv`, `try_wait`, `try_acquire`. Where there are others who
 /// take, one of them may have been faster; then wait again. An end of a channel is ready also when the other side is gone, or anything is
-/// wrong with it: the operation says what.
+/// wrong with it: the operation says what. A process that is gone stays so: take it out of the slice.
 ///
 /// `None` is returned only if nothing was ready at the deadline, or if there are no sources.
 ///
@@ -166,19 +166,18 @@ impl fmt::Debug for dyn Source + '_ {
 /// # Examples
 ///
 /// ```
-/// use shmkit_core::{Deadline, Region, wait_any};
+/// use shmkit_core::wait::Source;
+/// use shmkit_core::{Deadline, RegionOptions, wait_any};
 /// use std::time::Duration;
 ///
 /// # let name = format!("shmkit-doc-wait-any-{}", std::process::id());
-/// # let region = shmkit_core::RegionOptions::new().unlink_on_drop(true).create(&name, 4096)?;
-/// let mut child = std::process::Command::new("sleep").arg("0.1").spawn().expect("a child");
-/// // Once the children have opened the region, wait for the death of whichever comes first:
+/// let region = RegionOptions::new().unlink_on_drop(true).create(&name, 4096)?;
+/// // When others have opened the region: which of them goes first?
 /// let mut peers = region.peers();
-/// # child.wait().expect("its end");
-/// let mut sources: Vec<_> = peers.iter_mut().map(|peer| peer as &mut dyn shmkit_core::wait::Source).collect();
+/// let mut sources: Vec<&mut dyn Source> = peers.iter_mut().map(|peer| peer as &mut dyn Source).collect();
 /// match wait_any(&mut sources, Deadline::after(Duration::from_secs(1)))? {
 ///     Some(index) => println!("{} is gone", peers[index].info().name),
-///     None => println!("all are still there, or nobody was"),
+///     None => println!("all who were there still are"),
 /// }
 /// # Ok::<(), shmkit_core::Error>(())
 /// ```
