@@ -63,6 +63,7 @@
 
 pub mod own_types;
 
+pub use shmkit_channel::*;
 pub use shmkit_core::*;
 pub use shmkit_sync::*;
 

@@ -1,6 +1,7 @@
 //! The base of shmkit: shared-memory regions whose users may be killed at any instruction.
 //!
 //! * [`Region`]: memory that several processes have in common, with a directory of named, typed objects ([`Shm`]);
+//! * [`Tailed`]: an object with as many bytes behind it as were asked for;
 //! * [`SharedArray`], [`Array`]: plain values that many processes read and write at once ([`Cells`]);
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
@@ -38,6 +39,7 @@ pub mod raw_lock;
 pub mod shim;
 mod snapshot;
 pub mod spin;
+mod tailed;
 pub mod wait;
 
 #[cfg(not(ipc_loom))]
@@ -85,3 +87,4 @@ pub use region::{ObjectInfo, ParticipantInfo, Region};
 #[cfg(not(ipc_loom))]
 pub use shm::Shm;
 pub use snapshot::Snapshot;
+pub use tailed::Tailed;

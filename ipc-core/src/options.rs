@@ -116,22 +116,57 @@ impl RegionOptions {
     /// [`Error::InvalidName`], [`Error::InvalidParticipants`]; [`Error::AlreadyExists`]; [`Error::NoSpace`] if `/dev/shm` is full;
     /// [`Error::Io`].
     pub fn create(&self, name: &str, size: usize) -> Result<Region> {
+        self.create_with(name, size, |_| Ok(())).map(|(region, ())| region)
+    }
+
+    /// Creates a region as [`create`](Self::create) does, and what is to be in it before anybody can open it: it has its name only once
+    /// `fill` has succeeded.
+    ///
+    /// # Crash safety
+    ///
+    /// A process that is killed in this, `fill` included, leaves nothing behind.
+    ///
+    /// # Errors
+    ///
+    /// Those of `fill`, and those of [`create`](Self::create).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_core::{Error, RegionOptions};
+    /// use std::sync::atomic::AtomicU64;
+    ///
+    /// # let name = format!("shmkit-doc-create-with-{}", std::process::id());
+    /// let (office, visitors) = RegionOptions::new()
+    ///     .unlink_on_drop(true)
+    ///     .create_with(&name, 4096, |office| office.insert("visitors", AtomicU64::new(0)))?;
+    /// # drop((office, visitors));
+    /// # Ok::<(), Error>(())
+    /// ```
+    pub fn create_with<R, E: From<Error>>(
+        &self,
+        name: &str,
+        size: usize,
+        fill: impl FnOnce(&Region) -> Result<R, E>,
+    ) -> Result<(Region, R), E> {
         let path = check_name(name)?;
         let layout = self.layout(size)?;
-        let file = file::create_unnamed(self.mode)?;
+        let file = file::create_unnamed(self.mode).map_err(Error::from)?;
         crash_point!("region.create.after_file");
         allocate(&file, &layout)?;
-        let id = file::status(&file)?.id;
+        let id = file::status(&file).map_err(Error::from)?.id;
         let mapped = || Mapped::create(file.try_clone()?, Some(path.clone()), layout, self.wishes);
         let attachment = registry::attach(id, self.terms(self.unlink_on_drop), mapped)?;
+        let region = Region::of(attachment);
+        let made = fill(&region)?;
         crash_point!("region.create.before_link");
-        match file::link(attachment.region().file(), &path) {
+        match file::link(region.mapped().file(), &path) {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::AlreadyExists),
-            Err(error) => return Err(error.into()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => return Err(Error::AlreadyExists.into()),
+            Err(error) => return Err(Error::from(error).into()),
         }
         crash_point!("region.create.after_link");
-        Ok(Region::of(attachment))
+        Ok((region, made))
     }
 
     /// Opens the region `name`. Of these options, those that make or change a file do not matter.

@@ -261,7 +261,7 @@ impl Region {
         self.attachment.region()
     }
 
-    fn shm<T: ShmSafe>(&self, object: &Object) -> Shm<T> {
+    pub(crate) fn shm<T: ShmSafe>(&self, object: &Object) -> Shm<T> {
         let place = self.mapped().at(object.offset).cast::<T>();
         // SAFETY: the directory checked that the object lies within the region; size, alignment and fingerprint are those of
         // `T`; it was published whole and is never moved or removed.

@@ -28,6 +28,25 @@ impl<T: ShmSafe> Shm<T> {
     pub(crate) unsafe fn new(attachment: Arc<Attachment>, object: NonNull<T>) -> Self {
         Self { attachment, object }
     }
+
+    /// A handle to a part of the object, such as a field.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_core::{Region, Shm};
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+    ///
+    /// let region = Region::anonymous(4096)?;
+    /// let pair = region.insert("pair", [AtomicU64::new(1), AtomicU64::new(2)])?;
+    /// let second: Shm<AtomicU64> = pair.map(|pair| &pair[1]);
+    /// assert_eq!(second.load(Relaxed), 2);
+    /// # Ok::<(), shmkit_core::Error>(())
+    /// ```
+    pub fn map<U: ShmSafe>(&self, part: impl FnOnce(&T) -> &U) -> Shm<U> {
+        // What `part` returns lives as long as the object does, since it does so for every lifetime.
+        Shm { attachment: Arc::clone(&self.attachment), object: NonNull::from(part(self)) }
+    }
 }
 
 impl<T: ShmSafe> Deref for Shm<T> {

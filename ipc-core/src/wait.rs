@@ -113,6 +113,18 @@ const NET: Duration = Duration::from_secs(1);
 /// The same for a process that has no keeper.
 const NO_KEEPER: Duration = Duration::from_millis(10);
 
+/// Within which time a plain store of one process is surely seen by all others, with much to spare.
+const SETTLING: Duration = Duration::from_micros(200);
+
+/// Until when one may sleep at first who has marked a word and must be told by others, if those look at the mark without a fence: after
+/// that time it has to look again at what they have changed, and then may sleep on. `docs/MEMORY_MODEL.md` has the argument, in
+/// "A store without a fence".
+///
+/// Models count no time; there, it is never, and those who tell have a fence.
+pub fn settling() -> Option<Deadline> {
+    if cfg!(ipc_loom) { None } else { Deadline::after(SETTLING) }
+}
+
 /// The number of deaths and departures in a region so far, modulo 2^32.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Epoch(u32);
@@ -162,6 +174,11 @@ impl Site {
     /// what processes write over several cache lines, and for nothing that must be right.
     pub fn place(&self) -> Option<usize> {
         self.region.as_ref().and_then(|region| region.place())
+    }
+
+    /// Whether the calling process is told of deaths. If it is not, it hears of them only when it [looks](Self::look), or waits.
+    pub fn is_told(&self) -> bool {
+        self.region.as_ref().is_none_or(|region| region.has_keeper())
     }
 
     /// The epoch of deaths.

@@ -332,8 +332,9 @@ fn has_stopped(victim: &Child) -> bool {
 /// The names of all crash points, from the sources.
 fn crash_points_in_the_sources() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut folders =
-        ["ipc-core/src", "ipc-sync/src"].map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder)).to_vec();
+    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src"]
+        .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
+        .to_vec();
     while let Some(folder) = folders.pop() {
         for entry in fs::read_dir(folder).expect("the sources") {
             let path = entry.expect("an entry").path();

@@ -2,20 +2,16 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
-use core::time::Duration;
 
 use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
 use shmkit_core::shim::{AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, wake_all};
+use shmkit_core::wait::{Site, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
 use super::layout::{CELLS, CLOSING, Core, OPEN, SLOTS, WAITING, WRITING};
-
-/// Within which time the store of a reader that leaves is surely seen by everybody; see the module doc of [`super`].
-const SETTLING: Duration = Duration::from_micros(200);
 
 /// A reader that is in.
 #[derive(Debug)]
@@ -390,7 +386,7 @@ impl Core {
         self.gate.swap(WAITING, SeqCst);
         crash_point!("rwlock.wait.after_waiting");
         store_load_barrier();
-        let settled = if cfg!(ipc_loom) { None } else { Deadline::after(SETTLING) };
+        let settled = settling();
         let mut is_over = false;
         loop {
             // All three before the look, in any order: what happens after it ends the wait.

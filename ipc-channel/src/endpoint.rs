@@ -1,0 +1,199 @@
+//! How channels are made and opened.
+
+use shmkit_core::{Error, Region, RegionOptions};
+
+use crate::error::OpenError;
+
+/// What a channel is called in a region of its own.
+const NAME: &str = "channel";
+
+/// What the directory of a region takes for a channel, at most, besides the channel itself.
+const OVERHEAD: usize = 2048;
+
+/// An end of a channel, which others can open the other end of.
+///
+/// There are ends that send, ends that receive, and those of a [`Pipe`](crate::Pipe), which do both. Who makes a channel chooses an end; the other
+/// one is its [`Peer`](Self::Peer). Each end belongs to one process at a time.
+///
+/// This trait cannot be implemented outside of this library.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Endpoint, Receiver, Sender};
+///
+/// # let name = format!("shmkit-doc-endpoint-{}", std::process::id());
+/// let mut readings: Receiver<f64> = ChannelOptions::new().capacity(100).create(&name)?;
+///
+/// // In another process:
+/// let mut sensor = Sender::<f64>::open(&name)?;
+/// sensor.send(21.5)?;
+/// drop(sensor);
+///
+/// // Back in the first:
+/// assert_eq!(readings.iter().collect::<Vec<_>>(), [21.5]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub trait Endpoint: sealed::Sealed {
+    /// The other end.
+    type Peer: Endpoint<Peer = Self>;
+
+    /// Opens the other end of a channel that was [created](ChannelOptions::create) by name.
+    ///
+    /// # Blocking
+    ///
+    /// As for [`Region::open`].
+    ///
+    /// # Crash safety
+    ///
+    /// A process that is killed in this has the end or not; if it has it, it is a dead owner.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Taken`]; [`OpenError::Closed`]; [`OpenError::Failed`], with [`Error::WrongType`] if the channel is for other messages, or of another kind.
+    fn open(name: &str) -> Result<Self, OpenError> {
+        Self::open_in(&Region::open(name)?, NAME)
+    }
+
+    /// Opens the other end of a channel that was [put into a region](ChannelOptions::create_in).
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open).
+    fn open_in(region: &Region, name: &str) -> Result<Self, OpenError> {
+        Self::claim(region, name, sealed::Role::Second)
+    }
+
+    /// Takes the place of the process that had created a channel by name, and is dead.
+    ///
+    /// # Errors
+    ///
+    /// As for [`open`](Self::open); [`OpenError::Taken`] also if the channel does not allow [successors](ChannelOptions::successors).
+    fn succeed(name: &str) -> Result<Self, OpenError> {
+        Self::succeed_in(&Region::open(name)?, NAME)
+    }
+
+    /// Takes the place of the process that had put a channel into a region, and is dead.
+    ///
+    /// # Errors
+    ///
+    /// As for [`succeed`](Self::succeed).
+    fn succeed_in(region: &Region, name: &str) -> Result<Self, OpenError> {
+        Self::claim(region, name, sealed::Role::First)
+    }
+}
+
+/// How a channel is to be made.
+#[derive(Clone, Debug)]
+pub struct ChannelOptions {
+    capacity: u64,
+    successors: bool,
+    region: RegionOptions,
+}
+
+impl Default for ChannelOptions {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl ChannelOptions {
+    /// Room for 64 messages, or 64 KiB of a byte channel; no successors.
+    pub fn new() -> Self {
+        let mut region = RegionOptions::new();
+        region.unlink_on_drop(true);
+        Self { capacity: 0, successors: false, region }
+    }
+
+    /// For how many messages there is to be room, each way; for byte channels, how many bytes. At least one; 0 means the default.
+    pub fn capacity(&mut self, capacity: u64) -> &mut Self {
+        self.capacity = capacity;
+        self
+    }
+
+    /// Whether the end of a process that has been killed can be opened anew.
+    ///
+    /// The other side is told that nobody is there all the same ([`RecvError::Disconnected`](crate::RecvError::Disconnected)), until
+    /// somebody is. An end that was closed stays closed.
+    pub fn successors(&mut self, successors: bool) -> &mut Self {
+        self.successors = successors;
+        self
+    }
+
+    /// How the region of a channel with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its end.
+    pub fn region(&mut self, region: RegionOptions) -> &mut Self {
+        self.region = region;
+        self
+    }
+
+    /// Makes a channel that others can [open](Endpoint::open) by name, and opens the first end of it.
+    ///
+    /// # Crash safety
+    ///
+    /// A process that is killed in this leaves nothing behind, or the whole channel with its first end that of a dead owner.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Failed`] with what [`RegionOptions::create`] fails with.
+    pub fn create<E: Endpoint>(&self, name: &str) -> Result<E, OpenError> {
+        let size = self.size::<E>()?;
+        let (_, end) = self.region.create_with(name, size, |region| self.create_in(region, NAME))?;
+        Ok(end)
+    }
+
+    /// Puts a channel into a region, under `name`, and opens the first end of it.
+    ///
+    /// # Crash safety
+    ///
+    /// As for [`create`](Self::create).
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Failed`] with what [`Region::insert`] fails with.
+    pub fn create_in<E: Endpoint>(&self, region: &Region, name: &str) -> Result<E, OpenError> {
+        E::insert(region, name, self.capacity, self.successors)?;
+        E::claim(region, name, sealed::Role::First)
+    }
+
+    /// Makes a channel without a name, and opens both ends of it in this process: for two threads.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Failed`] with what [`RegionOptions::anonymous`] fails with.
+    pub fn both<E: Endpoint>(&self) -> Result<(E, E::Peer), OpenError> {
+        let region = self.region.anonymous(self.size::<E>()?)?;
+        let first = self.create_in(&region, NAME)?;
+        Ok((first, E::Peer::open_in(&region, NAME)?))
+    }
+
+    /// The size of a region for one channel.
+    fn size<E: Endpoint>(&self) -> Result<usize, Error> {
+        let size = E::size(self.capacity).and_then(|size| size.checked_add(OVERHEAD));
+        size.ok_or(Error::NoSpace { bytes: u64::MAX })
+    }
+}
+
+pub(crate) mod sealed {
+    use shmkit_core::{Error, Region};
+
+    use crate::error::OpenError;
+
+    /// Which end of a channel that has two of a kind.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Role {
+        First,
+        Second,
+    }
+
+    /// What only this crate can do.
+    pub trait Sealed: Sized {
+        /// The size of a channel, in bytes; `None` if it cannot be so large. `capacity` 0 means the default.
+        fn size(capacity: u64) -> Option<usize>;
+
+        /// Puts a channel into a region.
+        fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<(), Error>;
+
+        /// Makes an end that of the calling process.
+        fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError>;
+    }
+}

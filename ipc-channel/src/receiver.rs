@@ -1,0 +1,276 @@
+//! The receiving end of a typed channel.
+
+use core::fmt;
+use core::slice;
+use core::sync::atomic::Ordering::{Acquire, Release};
+use core::time::Duration;
+use std::time::Instant;
+
+use bytemuck::Pod;
+use shmkit_core::{Deadline, Described, Error, crash_point};
+
+use crate::end::End;
+use crate::ends::{Ended, Side};
+use crate::error::{OpenError, RecvError};
+use crate::ring::{self, Place, Ring, Shared};
+
+/// The receiving end of a channel for messages of type `T`.
+///
+/// It belongs to the process that has opened it, and is used by one thread at a time. Dropping it closes it: the sender learns that nobody will
+/// receive any more.
+///
+/// When the sender is gone, what it has sent can still be received; after that, `recv` and its variants fail with
+/// [`RecvError::Disconnected`].
+pub struct Receiver<T: Pod + Described> {
+    end: End<Ring<T>>,
+    /// Where the next message is.
+    place: Place,
+    capacity: u64,
+    /// How many messages of the cell are known to have been sent.
+    sent: usize,
+}
+
+impl<T: Pod + Described> Receiver<T> {
+    /// `sibling`: the other ring of a duplex channel.
+    pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        let end = End::claim(ring, Side::Receiver, sibling)?;
+        match find_place(end.channel()) {
+            Ok((place, capacity)) => Ok(Self { end, place, capacity, sent: 0 }),
+            Err(error) => {
+                end.unclaim();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Receives a message.
+    ///
+    /// # Blocking
+    ///
+    /// While there is none, and somebody is there, or yet to come, who can send.
+    ///
+    /// # Crash safety
+    ///
+    /// The process may be killed at any point: the message was received or not. If it was not, a successor gets it.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`]; [`RecvError::Failed`].
+    #[inline]
+    pub fn recv(&mut self) -> Result<T, RecvError> {
+        if !self.is_ready()? {
+            self.wait_for_message(None)?;
+        }
+        Ok(self.take_one())
+    }
+
+    /// Receives a message, waiting for it for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
+    pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
+        if !self.is_ready()? {
+            self.wait_for_message(Deadline::after(timeout))?;
+        }
+        Ok(self.take_one())
+    }
+
+    /// Receives a message, waiting for it until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`recv_timeout`](Self::recv_timeout).
+    pub fn recv_deadline(&mut self, deadline: Instant) -> Result<T, RecvError> {
+        self.recv_timeout(deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Receives a message if there is one.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Empty`], and those of [`recv`](Self::recv).
+    #[inline]
+    pub fn try_recv(&mut self) -> Result<T, RecvError> {
+        if !self.is_ready()? {
+            self.look_behind_the_last()?;
+        }
+        Ok(self.take_one())
+    }
+
+    /// Receives as many messages as there are and fit into `messages`, at least one; says how many.
+    ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), until there is one.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recv`](Self::recv).
+    pub fn recv_slice(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
+        if !messages.is_empty() && !self.is_ready()? {
+            self.wait_for_message(None)?;
+        }
+        self.take_some(messages)
+    }
+
+    /// Receives as many messages as there are and fit into `messages`, at least one; says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Empty`], and those of [`recv`](Self::recv).
+    pub fn try_recv_slice(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
+        if !messages.is_empty() && !self.is_ready()? {
+            self.look_behind_the_last()?;
+        }
+        self.take_some(messages)
+    }
+
+    /// Waits until there is a message, for at most `timeout`; says whether there is one. It stays where it is.
+    ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), but not longer than `timeout`; with none not at all.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`recv`](Self::recv).
+    pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
+        if self.is_ready()? {
+            return Ok(true);
+        }
+        match self.wait_for_message(Deadline::after(timeout)) {
+            Ok(()) => Ok(true),
+            Err(Ended::TimedOut) => Ok(false),
+            Err(ended) => Err(ended.into()),
+        }
+    }
+
+    /// Receives until nobody is there who would send, or this end cannot be used any more.
+    pub fn iter(&mut self) -> Iter<'_, T> {
+        Iter { receiver: self }
+    }
+
+    /// How many messages fit into the channel.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether this end was closed, or nobody will send any more. What has been sent can still be received. May be outdated when it
+    /// returns, if it says no.
+    pub fn is_closed(&self) -> bool {
+        self.end.check().is_err() || self.end.is_other_gone_now().unwrap_or(true)
+    }
+
+    /// Closes this end. What has not been received is lost. Does nothing if it is closed already.
+    pub fn close(&mut self) {
+        self.end.close();
+    }
+
+    /// Whether a message can be taken.
+    #[inline]
+    fn is_ready(&mut self) -> Result<bool, Ended> {
+        self.end.check()?;
+        if self.place.done == self.sent {
+            self.sent = self.place.sent(self.end.channel())?;
+        }
+        Ok(self.place.done < self.sent)
+    }
+
+    /// Looks once more, if nobody is there who would send: what was sent before that may have been missed by the look before.
+    #[cold]
+    fn look_behind_the_last(&mut self) -> Result<(), RecvError> {
+        if !self.end.is_other_gone_at_leisure()? {
+            return Err(RecvError::Empty);
+        }
+        if self.is_ready()? { Ok(()) } else { Err(RecvError::Disconnected) }
+    }
+
+    /// Takes a message, which is there.
+    #[inline]
+    fn take_one(&mut self) -> T {
+        let mut message = T::zeroed();
+        self.take(slice::from_mut(&mut message));
+        message
+    }
+
+    /// Takes messages, which are there and in one cell.
+    #[inline]
+    fn take(&mut self, messages: &mut [T]) {
+        let ring = self.end.channel();
+        self.place.load(ring, messages);
+        crash_point!("pipe.recv.after_copy");
+        let left = self.place.left::<T>();
+        self.place.advance(ring, messages.len());
+        if left == messages.len() {
+            self.sent = 0;
+        }
+        // Release pairs with the Acquire of the sender, which then may write over them.
+        ring.received.store(self.place.number::<T>(), Release);
+        crash_point!("pipe.recv.after_received");
+        self.end.tell();
+    }
+
+    fn take_some(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
+        let mut taken = 0;
+        while taken < messages.len() {
+            match self.is_ready() {
+                Ok(true) => {}
+                // What is wrong will still be so at the next call.
+                Err(ended) if taken == 0 => return Err(ended.into()),
+                _ => break,
+            }
+            let count = (self.sent - self.place.done).min(messages.len() - taken);
+            self.take(&mut messages[taken..taken + count]);
+            taken += count;
+        }
+        Ok(taken)
+    }
+
+    #[cold]
+    fn wait_for_message(&mut self, deadline: Option<Deadline>) -> Result<(), Ended> {
+        let (ring, place) = (self.end.channel(), self.place);
+        let look = || place.sent(ring).map(|sent| (sent > place.done).then_some(sent)).transpose();
+        self.sent = self.end.wait(deadline, look)??;
+        Ok(())
+    }
+}
+
+/// Where the next message is, and the capacity.
+fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Error> {
+    // Acquire: if a predecessor died, this is the last that it has stored.
+    let received = ring.received.load(Acquire);
+    Ok((ring::place(ring, received), ring::capacity(ring)?))
+}
+
+/// The messages of a [`Receiver`], as they come.
+#[derive(Debug)]
+pub struct Iter<'a, T: Pod + Described> {
+    receiver: &'a mut Receiver<T>,
+}
+
+impl<T: Pod + Described> Iterator for Iter<'_, T> {
+    type Item = T;
+
+    fn next(&mut self) -> Option<T> {
+        self.receiver.recv().ok()
+    }
+}
+
+impl<'a, T: Pod + Described> IntoIterator for &'a mut Receiver<T> {
+    type Item = T;
+    type IntoIter = Iter<'a, T>;
+
+    fn into_iter(self) -> Iter<'a, T> {
+        self.iter()
+    }
+}
+
+impl<T: Pod + Described> fmt::Debug for Receiver<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Receiver")
+            .field("capacity", &self.capacity)
+            .field("received", &self.place.number::<T>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,247 @@
+//! The ring of a typed channel: messages of one size, one way.
+//!
+//! # Shared layout
+//!
+//! ```text
+//! Ring<T>:  | ends (64) | capacity, unused (64) | received, unused (64) |     then the cells
+//!
+//! a cell:   | header: u64 | message | message | ...          | unused |       64 bytes, or a multiple for a message that is larger
+//!
+//!            63                                   6 5           0
+//!           +--------------------------------------+-------------+
+//! header:   | number of the cell + 1               | messages    |     0: nothing was ever sent here
+//!           +--------------------------------------+-------------+
+//! ```
+//!
+//! A cell has as many messages as there is room for behind its header in one cache line, and one if there is room for none. Cells are
+//! numbered from 0 without end; cell `n` lies at place `n` modulo the number of cells. The sender fills one cell after the
+//! other, and each message is published by the one store of the header that counts it. So a message that comes alone costs the transfer of one
+//! line, and messages that stream come several to a line.
+//!
+//! There is one cell more than the messages need, so that `capacity` messages fit in at every offset within a cell.
+//!
+//! # Who writes what
+//!
+//! | word | written by | order |
+//! |---|---|---|
+//! | `capacity` | the creator, before the ring is published | - |
+//! | `received` | the receiver, after it has copied a message | Release, pairs with the Acquire of a sender that looks for room |
+//! | header | the sender, after it has copied a message | Release, pairs with the Acquire of a receiver that looks for messages |
+//! | messages | the sender, beyond those that the header counts, and only with room | ordered by the header |
+//!
+//! What the two keep for themselves, their places in the ring, can be found again by a successor: the receiver's is `received`; the
+//! sender's is behind the last message, found by going over the headers from there.
+//!
+//! # A kill at each point
+//!
+//! * in `send`, before the header: nothing has been sent; what was copied is not counted, and the next sender writes over it;
+//! * after the header: it is sent. If the receiver was to be told, the death tells it;
+//! * in `recv`, before `received`: the message was not received, a successor gets it;
+//! * after that: it was received.
+//!
+//! # Garbage
+//!
+//! A header that is neither of this cell in this round nor of the round before, or counts more messages than fit, or fewer than
+//! before, is `Corrupted`; so is a `received` before the last look or beyond what was sent. Positions come from private numbers only.
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::sync::atomic::Ordering::{Acquire, Relaxed};
+
+use bytemuck::Pod;
+use shmkit_core::shim::AtomicU64;
+use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
+
+use crate::end::Head;
+use crate::ends::Ends;
+
+/// The size of a header, and of a word.
+const WORD: usize = 8;
+
+/// The size of a cache line.
+const LINE: usize = 64;
+
+/// Bits of a header that count messages.
+const COUNT_BITS: u32 = 6;
+
+/// Version of the layout above.
+const LAYOUT: u32 = 1;
+
+/// The fixed part of a ring.
+#[repr(C, align(64))]
+#[derive(Debug)]
+pub(crate) struct Ring<T> {
+    ends: Ends,
+    /// How many messages there can be at once. Written at creation. Garbage: checked against the size when it is opened, once.
+    capacity: AtomicU64,
+    _line: [AtomicU64; 7],
+    /// How many messages have been received so far, modulo 2^64. See the module.
+    pub(crate) received: AtomicU64,
+    _other_line: [AtomicU64; 7],
+    _messages: PhantomData<fn() -> T>,
+}
+
+#[cfg(not(ipc_loom))]
+const _: () = {
+    assert!(size_of::<Ring<u64>>() == 3 * LINE && align_of::<Ring<u64>>() == LINE);
+    assert!(core::mem::offset_of!(Ring<u64>, capacity) == LINE);
+    assert!(core::mem::offset_of!(Ring<u64>, received) == 2 * LINE);
+};
+
+// SAFETY: name, layout version, size and alignment are all that the layout of the words depends on; that of the cells depends on `T`.
+unsafe impl<T: Described> Described for Ring<T> {
+    const FINGERPRINT: Fingerprint =
+        Fingerprint::new("Ring", LAYOUT, size_of::<Self>(), align_of::<Self>()).parameter(T::FINGERPRINT);
+
+    fn type_name(f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Ring<{}>", TypeName::<T>::new())
+    }
+}
+
+// SAFETY: nothing but atomics, without padding; every value is survived.
+unsafe impl<T: Described + 'static> ShmSafe for Ring<T> {}
+
+impl<T: Described + 'static> Head for Ring<T> {
+    #[inline]
+    fn ends(&self) -> &Ends {
+        &self.ends
+    }
+}
+
+/// A cell of the ring, from the point of view of one side. Private numbers.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    /// The number of the cell.
+    cell: u64,
+    /// Where it lies.
+    at: usize,
+    /// How many of its messages are done with, below [`Ring::PER_CELL`].
+    pub(crate) done: usize,
+}
+
+impl<T: Pod + Described> Ring<T> {
+    /// A message in the ring, which is no smaller than one byte.
+    const SIZE: usize = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };
+
+    /// How many messages a cell has.
+    pub(crate) const PER_CELL: usize = if Self::SIZE > LINE - WORD { 1 } else { (LINE - WORD) / Self::SIZE };
+
+    /// The size of a cell.
+    const CELL: usize = (WORD + Self::SIZE).next_multiple_of(LINE);
+
+    /// A ring without messages.
+    pub(crate) fn new(capacity: u64, successors: bool) -> Self {
+        Self {
+            ends: Ends::new(successors),
+            capacity: AtomicU64::new(capacity),
+            _line: [(); 7].map(|()| AtomicU64::new(0)),
+            received: AtomicU64::new(0),
+            _other_line: [(); 7].map(|()| AtomicU64::new(0)),
+            _messages: PhantomData,
+        }
+    }
+
+    /// How many bytes the cells of such a ring take; `None` if that is more than there can be.
+    pub(crate) fn bytes(capacity: u64) -> Option<usize> {
+        let cells = capacity.div_ceil(Self::PER_CELL as u64).checked_add(1)?;
+        usize::try_from(cells).ok()?.checked_mul(Self::CELL)
+    }
+}
+
+/// A ring, as one side sees it.
+pub(crate) type Shared<T> = Tailed<Ring<T>>;
+
+/// How many messages there can be at once, checked against the size of the ring.
+pub(crate) fn capacity<T: Pod + Described>(ring: &Shared<T>) -> Result<u64, Error> {
+    let found = ring.capacity.load(Relaxed);
+    if found > 0 && Ring::<T>::bytes(found) == Some(ring.len()) {
+        Ok(found)
+    } else {
+        Err(Error::Corrupted { what: "capacity of a channel", found })
+    }
+}
+
+/// Where the message with this number, from 0, goes.
+pub(crate) fn place<T: Pod + Described>(ring: &Shared<T>, number: u64) -> Place {
+    let (cell, done) = (number / Ring::<T>::PER_CELL as u64, number % Ring::<T>::PER_CELL as u64);
+    let cells = ring.len() / Ring::<T>::CELL;
+    Place { cell, at: (cell % cells as u64) as usize * Ring::<T>::CELL, done: done as usize }
+}
+
+impl Place {
+    /// The number of the next message.
+    pub(crate) fn number<T: Pod + Described>(&self) -> u64 {
+        self.cell.wrapping_mul(Ring::<T>::PER_CELL as u64).wrapping_add(self.done as u64)
+    }
+
+    /// How many more messages the cell has room for.
+    #[inline]
+    pub(crate) fn left<T: Pod + Described>(&self) -> usize {
+        Ring::<T>::PER_CELL - self.done
+    }
+
+    /// Goes on by so many messages, at most to the end of the cell.
+    #[inline]
+    pub(crate) fn advance<T: Pod + Described>(&mut self, ring: &Shared<T>, count: usize) {
+        self.done += count;
+        if self.done >= Ring::<T>::PER_CELL {
+            self.done = 0;
+            self.cell = self.cell.wrapping_add(1);
+            self.at += Ring::<T>::CELL;
+            if self.at >= ring.len() {
+                self.at = 0;
+            }
+        }
+    }
+
+    /// The word that says how many messages of the cell have been sent.
+    #[inline]
+    pub(crate) fn header<'a, T: Pod + Described>(&self, ring: &'a Shared<T>) -> &'a AtomicU64 {
+        ring.word(self.at)
+    }
+
+    /// What its header is when `count` messages have been sent.
+    #[inline]
+    pub(crate) fn header_with(&self, count: usize) -> u64 {
+        self.cell.wrapping_add(1) << COUNT_BITS | count as u64
+    }
+
+    /// How many messages of the cell have been sent.
+    #[inline]
+    pub(crate) fn sent<T: Pod + Described>(&self, ring: &Shared<T>) -> Result<usize, Error> {
+        // Acquire pairs with the Release of the sender: the messages that it counts are there.
+        let found = self.header(ring).load(Acquire);
+        let count = (found & ((1 << COUNT_BITS) - 1)) as usize;
+        if found == self.header_with(count) && count <= Ring::<T>::PER_CELL && count >= self.done {
+            return Ok(count);
+        }
+        self.sent_before(ring, found)
+    }
+
+    /// How many messages of the cell have been sent, if that says nothing of this round: none, or nonsense.
+    #[cold]
+    fn sent_before<T: Pod + Described>(&self, ring: &Shared<T>, found: u64) -> Result<usize, Error> {
+        let cells = (ring.len() / Ring::<T>::CELL) as u64;
+        let before = match self.cell.checked_sub(cells) {
+            None => 0,
+            Some(cell) => Self { cell, ..*self }.header_with(Ring::<T>::PER_CELL),
+        };
+        if found == before && self.done == 0 {
+            Ok(0)
+        } else {
+            Err(Error::Corrupted { what: "header of a cell", found })
+        }
+    }
+
+    /// Copies messages in, from the place on: no more than are left.
+    #[inline]
+    pub(crate) fn store<T: Pod + Described>(&self, ring: &Shared<T>, messages: &[T]) {
+        ring.store(self.at + WORD + self.done * Ring::<T>::SIZE, bytemuck::cast_slice(messages));
+    }
+
+    /// Copies messages out, from the place on: no more than are left.
+    #[inline]
+    pub(crate) fn load<T: Pod + Described>(&self, ring: &Shared<T>, messages: &mut [T]) {
+        ring.load(self.at + WORD + self.done * Ring::<T>::SIZE, bytemuck::cast_slice_mut(messages));
+    }
+}

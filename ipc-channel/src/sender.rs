@@ -1,0 +1,278 @@
+//! The sending end of a typed channel.
+
+use core::fmt;
+use core::slice;
+use core::sync::atomic::Ordering::{Acquire, Release};
+use core::time::Duration;
+use std::time::Instant;
+
+use bytemuck::Pod;
+use shmkit_core::{Deadline, Described, Error, crash_point};
+
+use crate::end::End;
+use crate::ends::{Ended, Side};
+use crate::error::{OpenError, SendError};
+use crate::ring::{self, Place, Ring, Shared};
+
+/// The sending end of a channel for messages of type `T`.
+///
+/// It belongs to the process that has opened it, and is used by one thread at a time. Dropping it closes it: the receiver gets what has been sent, and
+/// then learns that there will be no more.
+///
+/// All of `send` and its variants fail at once when the receiver is gone, with the message. What was sent before, and not received,
+/// is lost then, unless somebody [succeeds](crate::ChannelOptions::successors) to the receiver.
+pub struct Sender<T: Pod + Described> {
+    end: End<Ring<T>>,
+    /// Where the next message goes.
+    place: Place,
+    capacity: u64,
+    /// For how many messages there surely is room.
+    room: u64,
+}
+
+impl<T: Pod + Described> Sender<T> {
+    /// `sibling`: the other ring of a duplex channel.
+    pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        let end = End::claim(ring, Side::Sender, sibling)?;
+        match find_place(end.channel()) {
+            Ok((place, capacity)) => Ok(Self { end, place, capacity, room: 0 }),
+            Err(error) => {
+                end.unclaim();
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Sends a message.
+    ///
+    /// # Blocking
+    ///
+    /// While the channel is full and somebody is there, or yet to come, who can receive.
+    ///
+    /// # Crash safety
+    ///
+    /// The process may be killed at any point: the message was sent whole or not at all.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Disconnected`]; [`SendError::Failed`].
+    #[inline]
+    pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
+        match self.is_ready() {
+            Ok(true) => {
+                self.put(slice::from_ref(&message));
+                Ok(())
+            }
+            Ok(false) => self.send_when_ready(message, None),
+            Err(ended) => Err(SendError::ended(message, ended)),
+        }
+    }
+
+    /// Sends a message, waiting for room for at most `timeout`.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::TimedOut`], and those of [`send`](Self::send).
+    pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
+        match self.is_ready() {
+            Ok(true) => {
+                self.put(slice::from_ref(&message));
+                Ok(())
+            }
+            Ok(false) => self.send_when_ready(message, Deadline::after(timeout)),
+            Err(ended) => Err(SendError::ended(message, ended)),
+        }
+    }
+
+    /// Sends a message, waiting for room until `deadline` at the latest.
+    ///
+    /// # Errors
+    ///
+    /// As for [`send_timeout`](Self::send_timeout).
+    pub fn send_deadline(&mut self, message: T, deadline: Instant) -> Result<(), SendError<T>> {
+        self.send_timeout(message, deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// Sends a message if there is room for it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`], and those of [`send`](Self::send).
+    #[inline]
+    pub fn try_send(&mut self, message: T) -> Result<(), SendError<T>> {
+        match self.is_ready() {
+            Ok(true) => {
+                self.put(slice::from_ref(&message));
+                Ok(())
+            }
+            Ok(false) => match self.end.is_other_gone_at_leisure() {
+                Ok(false) => Err(SendError::Full(message)),
+                Ok(true) => Err(SendError::Disconnected(message)),
+                Err(error) => Err(SendError::Failed { message, error }),
+            },
+            Err(ended) => Err(SendError::ended(message, ended)),
+        }
+    }
+
+    /// Sends messages, one after the other, publishing several at once.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send), until all have been sent.
+    ///
+    /// # Crash safety
+    ///
+    /// A process that is killed in this has sent some of them, from the first on.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send), with the number of messages that have been sent.
+    pub fn send_slice(&mut self, messages: &[T]) -> Result<(), SendError<usize>> {
+        let mut sent = 0;
+        while sent < messages.len() {
+            sent += match self.send_some(&messages[sent..]) {
+                Ok(0) => {
+                    self.wait_for_room(None).map_or_else(|ended| Err(SendError::ended(sent, ended)), |()| Ok(0))?
+                }
+                Ok(more) => more,
+                Err(ended) => return Err(SendError::ended(sent, ended)),
+            };
+        }
+        Ok(())
+    }
+
+    /// Sends as many of the messages as there is room for, from the first on; says how many.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then.
+    pub fn try_send_slice(&mut self, messages: &[T]) -> Result<usize, SendError<()>> {
+        match self.send_some(messages) {
+            Ok(0) if !messages.is_empty() => match self.end.is_other_gone_at_leisure() {
+                Ok(false) => Err(SendError::Full(())),
+                Ok(true) => Err(SendError::Disconnected(())),
+                Err(error) => Err(SendError::Failed { message: (), error }),
+            },
+            Ok(sent) => Ok(sent),
+            Err(ended) => Err(SendError::ended((), ended)),
+        }
+    }
+
+    /// How many messages fit into the channel.
+    pub fn capacity(&self) -> u64 {
+        self.capacity
+    }
+
+    /// Whether this end was closed, or nobody will receive any more. May be outdated when it returns, if it says no.
+    pub fn is_closed(&self) -> bool {
+        self.end.check().is_err() || self.end.is_other_gone_now().unwrap_or(true)
+    }
+
+    /// Closes this end. What has been sent can still be received. Does nothing if it is closed already.
+    pub fn close(&mut self) {
+        self.end.close();
+    }
+
+    /// Undoes the claim, as if it had never been made. Nothing has been sent.
+    pub(crate) fn unclaim(self) {
+        self.end.unclaim();
+    }
+
+    /// Whether a message can be put.
+    #[inline]
+    fn is_ready(&mut self) -> Result<bool, Ended> {
+        self.end.check()?;
+        if self.end.is_other_gone()? {
+            return Err(Ended::Gone);
+        }
+        if self.room == 0 {
+            self.room = self.look_for_room()?;
+        }
+        Ok(self.room > 0)
+    }
+
+    /// For how many messages there is room.
+    fn look_for_room(&self) -> Result<u64, Error> {
+        let ring = self.end.channel();
+        // Acquire pairs with the Release of the receiver: it has copied what is to be written over.
+        let received = ring.received.load(Acquire);
+        let waiting = self.place.number::<T>().wrapping_sub(received);
+        self.capacity
+            .checked_sub(waiting)
+            .ok_or(Error::Corrupted { what: "number of received messages", found: received })
+    }
+
+    /// Puts messages: one or more, no more than there is room for, and than are left in the cell.
+    #[inline]
+    fn put(&mut self, messages: &[T]) {
+        let ring = self.end.channel();
+        self.place.store(ring, messages);
+        crash_point!("pipe.send.after_copy");
+        // Release pairs with the Acquire of the receiver, which then finds the messages.
+        let count = self.place.done + messages.len();
+        self.place.header(ring).store(self.place.header_with(count), Release);
+        crash_point!("pipe.send.after_header");
+        self.place.advance(ring, messages.len());
+        self.room -= messages.len() as u64;
+        self.end.tell();
+    }
+
+    fn send_some(&mut self, messages: &[T]) -> Result<usize, Ended> {
+        let mut sent = 0;
+        while sent < messages.len() && self.is_ready()? {
+            let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+            let count = self.place.left::<T>().min(room).min(messages.len() - sent);
+            self.put(&messages[sent..sent + count]);
+            sent += count;
+        }
+        Ok(sent)
+    }
+
+    #[cold]
+    fn send_when_ready(&mut self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
+        match self.wait_for_room(deadline) {
+            Ok(()) => {
+                self.put(slice::from_ref(&message));
+                Ok(())
+            }
+            Err(ended) => Err(SendError::ended(message, ended)),
+        }
+    }
+
+    #[cold]
+    fn wait_for_room(&mut self, deadline: Option<Deadline>) -> Result<(), Ended> {
+        let look = || self.look_for_room().map(|room| (room > 0).then_some(room)).transpose();
+        self.room = self.end.wait(deadline, look)??;
+        Ok(())
+    }
+}
+
+/// Where the next message goes, and the capacity.
+fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Error> {
+    let capacity = ring::capacity(ring)?;
+    // Acquire as in `look_for_room`.
+    let received = ring.received.load(Acquire);
+    let mut place = ring::place(ring, received);
+    // Behind the last cell comes the first one, of which the number cannot be right.
+    for _ in 0..=capacity {
+        let sent = place.sent(ring)?;
+        let is_full = sent - place.done == place.left::<T>();
+        place.advance(ring, sent - place.done);
+        if !is_full {
+            break;
+        }
+    }
+    if place.number::<T>().wrapping_sub(received) > capacity {
+        return Err(Error::Corrupted { what: "number of received messages", found: received });
+    }
+    Ok((place, capacity))
+}
+
+impl<T: Pod + Described> fmt::Debug for Sender<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("capacity", &self.capacity)
+            .field("sent", &self.place.number::<T>())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,312 @@
+//! An object of a type, and as many bytes behind it as its maker asked for: what rings and tables are made of.
+//!
+//! The bytes are reached in two ways, each through `&`, by any number of threads and processes at once: words of 8 bytes, as atomics; and
+//! ranges, by copies in and out. No reference to the bytes exists, so whoever writes there does nobody any harm but to get its bytes
+//! read. What is copied is ordered by the words around it, as with [`Cells`](crate::Cells).
+
+#[cfg(not(ipc_loom))]
+pub use shared::Tailed;
+
+#[cfg(ipc_loom)]
+pub use model::Tailed;
+
+/// The size of a word, in bytes.
+const WORD: usize = 8;
+
+#[cfg(not(ipc_loom))]
+mod shared {
+    use core::fmt;
+    use core::ops::Deref;
+    use core::ptr::NonNull;
+
+    use super::WORD;
+    use crate::copy;
+    use crate::described::{Described, Fingerprint, ShmSafe, TypeName};
+    use crate::directory::{self, Object, Plan};
+    use crate::error::{Error, Result};
+    use crate::region::{MAX_ALIGN, Region};
+    use crate::shim::AtomicU64;
+    use crate::shm::Shm;
+
+    /// A handle to a `H` in a shared region, and to the bytes behind it. Keeps the mapping alive.
+    ///
+    /// It dereferences to the `H`. Clones are cheap and denote the same object. It is made by [`Region::insert_tailed`] and found by
+    /// [`Region::get_tailed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use core::sync::atomic::{AtomicU64, Ordering::{Acquire, Release}};
+    /// use shmkit_core::Region;
+    ///
+    /// let region = Region::anonymous(4096)?;
+    /// let notes = region.insert_tailed("notes", AtomicU64::new(0), 100)?;
+    /// notes.store(8, b"hello");
+    /// notes.word(0).store(5, Release);
+    ///
+    /// // In any other process that has it open:
+    /// let notes = region.get_tailed::<AtomicU64>("notes")?;
+    /// let len = notes.word(0).load(Acquire).min(92) as usize;
+    /// let mut text = vec![0; len];
+    /// notes.load(8, &mut text);
+    /// assert_eq!(text, b"hello");
+    /// # Ok::<(), shmkit_core::Error>(())
+    /// ```
+    pub struct Tailed<H: ShmSafe> {
+        head: Shm<H>,
+        tail: NonNull<u8>,
+        len: usize,
+    }
+
+    // SAFETY: gives out `&H`, atomics and copies only, all of which are good in any thread.
+    unsafe impl<H: ShmSafe> Send for Tailed<H> {}
+    // SAFETY: as above.
+    unsafe impl<H: ShmSafe> Sync for Tailed<H> {}
+
+    impl<H: ShmSafe> Tailed<H> {
+        /// A handle to a part of the `H`, such as a field, and to `len` of the bytes, from `at` on.
+        ///
+        /// # Panics
+        ///
+        /// If `at` is no multiple of 8, or they do not end within the bytes.
+        pub fn part<G: ShmSafe>(&self, head: impl FnOnce(&H) -> &G, at: usize, len: usize) -> Tailed<G> {
+            assert!(at % WORD == 0 && self.has(at, len), "no part of {len} bytes at {at} of {}", self.len);
+            // SAFETY: still within the object, or at its end, by the assertion.
+            let tail = unsafe { self.tail.add(at) };
+            Tailed { head: self.head.map(head), tail, len }
+        }
+
+        /// How many bytes there are behind the `H`.
+        #[inline]
+        pub fn len(&self) -> usize {
+            self.len
+        }
+
+        /// Whether there are none.
+        #[inline]
+        pub fn is_empty(&self) -> bool {
+            self.len == 0
+        }
+
+        /// The word at byte `at`.
+        ///
+        /// # Panics
+        ///
+        /// If `at` is no multiple of 8, or the word does not end within the bytes. So `at` must not come from shared memory unchecked.
+        #[inline]
+        pub fn word(&self, at: usize) -> &AtomicU64 {
+            assert!(at % WORD == 0 && self.has(at, WORD), "no word at {at} of {} bytes", self.len);
+            // SAFETY: within the object, by the assertion; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
+            // An atomic may be changed by anybody at any time.
+            unsafe { &*self.tail.as_ptr().add(at).cast::<AtomicU64>() }
+        }
+
+        /// Copies bytes in, from `at` on.
+        ///
+        /// # Panics
+        ///
+        /// If they do not end within the bytes.
+        #[inline]
+        pub fn store(&self, at: usize, bytes: &[u8]) {
+            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
+            // SAFETY: within the object, by the assertion, and mapped as long as `head` lives; reached by atomics and by `copy` only; a
+            // private slice does not overlap it.
+            unsafe { copy::store(bytes.as_ptr(), self.tail.as_ptr().add(at), bytes.len(), 1) }
+        }
+
+        /// Copies bytes out, from `at` on.
+        ///
+        /// # Panics
+        ///
+        /// If they do not end within the bytes.
+        #[inline]
+        pub fn load(&self, at: usize, bytes: &mut [u8]) {
+            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
+            // SAFETY: as in `store`; the slice is borrowed exclusively.
+            unsafe { copy::load(self.tail.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len(), 1) }
+        }
+
+        /// Where the bytes begin, which is at a multiple of 8, and of 64 if the size of `H` is one. Whoever reads or writes there is on
+        /// their own: other processes may do so at the same time.
+        #[inline]
+        pub fn as_ptr(&self) -> *mut u8 {
+            self.tail.as_ptr()
+        }
+
+        #[inline]
+        fn has(&self, at: usize, len: usize) -> bool {
+            at <= self.len && len <= self.len - at
+        }
+    }
+
+    impl<H: ShmSafe> Deref for Tailed<H> {
+        type Target = H;
+
+        #[inline]
+        fn deref(&self) -> &H {
+            &self.head
+        }
+    }
+
+    impl<H: ShmSafe> Clone for Tailed<H> {
+        fn clone(&self) -> Self {
+            Self { head: self.head.clone(), tail: self.tail, len: self.len }
+        }
+    }
+
+    impl<H: ShmSafe + fmt::Debug> fmt::Debug for Tailed<H> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.debug_struct("Tailed").field("head", &**self).field("len", &self.len).finish()
+        }
+    }
+
+    /// Objects with bytes behind them.
+    impl Region {
+        /// Puts `head` into the region under `name`, and `len` bytes behind it, which are zero.
+        ///
+        /// # Blocking
+        ///
+        /// While another process is inserting something.
+        ///
+        /// # Crash safety
+        ///
+        /// The object is there as a whole or not at all.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::InvalidName`]; [`Error::ObjectExists`]; [`Error::NoSpace`] if the region is too full; [`Error::Corrupted`].
+        pub fn insert_tailed<H: ShmSafe>(&self, name: &str, head: H, len: usize) -> Result<Tailed<H>> {
+            const { assert_head::<H>() }
+            directory::check_name(name)?;
+            let no_space = Error::NoSpace { bytes: len as u64 };
+            let plan = Plan {
+                name,
+                type_name: type_name::<H>(len),
+                fingerprint: fingerprint::<H>(),
+                count: len as u64,
+                size: len.checked_add(size_of::<H>()).ok_or(no_space)?,
+                align: align_of::<H>().max(WORD),
+            };
+            let object = directory::insert(self.mapped(), &plan, |place| {
+                // SAFETY: the directory gives out `size` bytes of the region, aligned to `align`, that nobody else uses before the object
+                // is published. Not all of a region is zero: one who was killed while inserting may have written here.
+                unsafe {
+                    place.cast::<H>().write(head);
+                    place.add(size_of::<H>()).write_bytes(0, len);
+                }
+            })?;
+            Ok(self.tailed(&object, len))
+        }
+
+        /// The object called `name` that was inserted by [`insert_tailed`](Self::insert_tailed), with as many bytes as it has.
+        ///
+        /// # Errors
+        ///
+        /// [`Error::NoSuchObject`]; [`Error::WrongType`], which names both types; [`Error::Corrupted`].
+        pub fn get_tailed<H: ShmSafe>(&self, name: &str) -> Result<Tailed<H>> {
+            const { assert_head::<H>() }
+            let object =
+                directory::find(self.mapped(), name)?.ok_or_else(|| Error::NoSuchObject { name: name.to_owned() })?;
+            if object.fingerprint != fingerprint::<H>() {
+                let asked = format!("{} and bytes", TypeName::<H>::new());
+                return Err(Error::WrongType { name: object.name, found: object.type_name, asked });
+            }
+            let Some(len) = object.size.checked_sub(size_of::<H>()).filter(|len| *len as u64 == object.count) else {
+                return Err(Error::Corrupted { what: "size of an object", found: object.size as u64 });
+            };
+            if object.offset % align_of::<H>().max(WORD) != 0 {
+                return Err(Error::Corrupted { what: "offset of an object", found: object.offset as u64 });
+            }
+            Ok(self.tailed(&object, len))
+        }
+
+        /// A handle to `object`, whose type, size and alignment are those of a `H` with `len` bytes behind it.
+        fn tailed<H: ShmSafe>(&self, object: &Object, len: usize) -> Tailed<H> {
+            let head = self.shm(object);
+            let base = self.mapped().at(object.offset);
+            // SAFETY: still within the object, or at its end.
+            let tail = unsafe { base.add(size_of::<H>()) };
+            Tailed { head, tail, len }
+        }
+    }
+
+    const fn assert_head<H>() {
+        assert!(align_of::<H>() <= MAX_ALIGN, "objects in a region are aligned to at most 4096 bytes");
+        assert!(size_of::<H>() % WORD == 0, "the bytes behind an object begin at a multiple of 8");
+    }
+
+    /// Tells these objects from others. The length is apart from it.
+    fn fingerprint<H: Described>() -> u64 {
+        const { Fingerprint::new("Tailed", 1, size_of::<H>(), align_of::<H>()).parameter(H::FINGERPRINT) }.value()
+    }
+
+    fn type_name<H: Described>(len: usize) -> String {
+        format!("{} and {len} bytes", TypeName::<H>::new())
+    }
+}
+
+#[cfg(ipc_loom)]
+mod model {
+    use core::ops::Deref;
+    use core::sync::atomic::Ordering::Relaxed;
+    use std::sync::Arc;
+
+    use super::WORD;
+    use crate::shim::AtomicU64;
+
+    /// What a model has in the place of an object in a region: copies move whole words, as relaxed as those of the real one.
+    #[derive(Debug)]
+    pub struct Tailed<H> {
+        shared: Arc<(H, Vec<AtomicU64>)>,
+    }
+
+    impl<H> Clone for Tailed<H> {
+        fn clone(&self) -> Self {
+            Self { shared: Arc::clone(&self.shared) }
+        }
+    }
+
+    impl<H> Tailed<H> {
+        /// A `head` with `len` bytes behind it.
+        pub fn new(head: H, len: usize) -> Self {
+            Self { shared: Arc::new((head, (0..len.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect())) }
+        }
+
+        /// How many bytes there are behind the head.
+        #[allow(clippy::len_without_is_empty, reason = "models ask for the length only")]
+        pub fn len(&self) -> usize {
+            self.shared.1.len() * WORD
+        }
+
+        /// The word at byte `at`.
+        pub fn word(&self, at: usize) -> &AtomicU64 {
+            assert_eq!(at % WORD, 0);
+            &self.shared.1[at / WORD]
+        }
+
+        /// Copies bytes in: whole words, the last one filled up with zeroes.
+        pub fn store(&self, at: usize, bytes: &[u8]) {
+            for (i, part) in bytes.chunks(WORD).enumerate() {
+                let mut word = [0; WORD];
+                word[..part.len()].copy_from_slice(part);
+                self.word(at + i * WORD).store(u64::from_le_bytes(word), Relaxed);
+            }
+        }
+
+        /// Copies bytes out.
+        pub fn load(&self, at: usize, bytes: &mut [u8]) {
+            for (i, part) in bytes.chunks_mut(WORD).enumerate() {
+                let word = self.word(at + i * WORD).load(Relaxed).to_le_bytes();
+                part.copy_from_slice(&word[..part.len()]);
+            }
+        }
+    }
+
+    impl<H> Deref for Tailed<H> {
+        type Target = H;
+
+        fn deref(&self) -> &H {
+            &self.shared.0
+        }
+    }
+}
