@@ -6,7 +6,8 @@
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]);
-//! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`], and the peers in [`floor`],
+//! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
+//!   [`channels`], and the peers in [`floor`],
 //!   [`memcpy`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
@@ -21,6 +22,7 @@
 
 pub mod baton;
 pub mod cases;
+pub mod channels;
 pub mod child;
 pub mod clock;
 pub mod death;

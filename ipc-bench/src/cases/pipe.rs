@@ -1,7 +1,10 @@
 //! Pipes: messages of a fixed type between two.
 
+use shmkit::spin::Spinning;
+
 use crate::baton::{Bare, CACHE_LINE, CacheLine, FUTEX, FUTEX_WAITV, Futex, FutexWaitv, Pairs};
-use crate::figure::Comparison;
+use crate::channels::{BothWays, OneWay};
+use crate::figure::{ALWAYS, Comparison, SUBJECT};
 use crate::message::{Batch, Cast, Frame, Note, RoundTrip, Stream, Typed};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 #[cfg(feature = "peers")]
@@ -31,12 +34,15 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
     measure: Measure::Whole,
     entries: &[
         Entry::of::<Pairs<Bare<CacheLine>>>(CACHE_LINE),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(ALWAYS).with(Spinning::Always),
         Entry::of::<Threads<Cast<RoundTrip, Typed<Note>, RingsThereAndBack>>>(rtrb::NAME),
         #[cfg(feature = "peers")]
         Entry::of::<Cast<RoundTrip, Typed<Note>, Services>>(iceoryx2::NAME),
     ],
     rows: &[
         Comparison::at_most(CACHE_LINE, 1.25),
+        Comparison::at_most(CACHE_LINE, 1.25).of(ALWAYS),
         Comparison::at_most(rtrb::NAME, 1.0),
         #[cfg(feature = "peers")]
         Comparison::at_most(iceoryx2::NAME, 1.0 / 3.0),
@@ -55,6 +61,7 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
     entries: &[
         Entry::of::<Pairs<Bare<FutexWaitv>>>(FUTEX_WAITV),
         Entry::of::<Pairs<Bare<Futex>>>(FUTEX),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
     ],
@@ -72,9 +79,15 @@ pub const STREAM: Game = Game {
     measure: Measure::Whole,
     entries: &[
         Entry::of::<Threads<Cast<Stream, Typed<u64>, StreamingRings>>>(rtrb::NAME),
+        Entry::of::<Cast<Stream, Typed<u64>, OneWay<ROOM>>>(SUBJECT),
+        Entry::of::<Cast<Stream, Typed<u64>, OneWay<ROOM>>>(ALWAYS).with(Spinning::Always),
         Entry::of::<Threads<Cast<Stream, Typed<u64>, Rings<u64, ROOM, 1>>>>(rtrb::AT_ONCE),
     ],
-    rows: &[Comparison::at_most(rtrb::NAME, 1.05), Comparison::listed(rtrb::AT_ONCE)],
+    rows: &[
+        Comparison::at_most(rtrb::NAME, 1.05),
+        Comparison::at_most(rtrb::NAME, 1.05).of(ALWAYS),
+        Comparison::listed(rtrb::AT_ONCE),
+    ],
 };
 
 /// Many messages by one call.
@@ -86,6 +99,10 @@ pub const STREAM_BATCHES: Game = Game {
     members: 2,
     cpus: Cpus::Two,
     measure: Measure::PerMessage(MANY as u64),
-    entries: &[Entry::of::<Threads<Cast<Stream, Batch<MANY>, StreamingRings>>>(rtrb::CHUNKS)],
-    rows: &[Comparison::at_most(rtrb::CHUNKS, 1.05)],
+    entries: &[
+        Entry::of::<Threads<Cast<Stream, Batch<MANY>, StreamingRings>>>(rtrb::CHUNKS),
+        Entry::of::<Cast<Stream, Batch<MANY>, OneWay<ROOM>>>(SUBJECT),
+        Entry::of::<Cast<Stream, Batch<MANY>, OneWay<ROOM>>>(ALWAYS).with(Spinning::Always),
+    ],
+    rows: &[Comparison::at_most(rtrb::CHUNKS, 1.05), Comparison::at_most(rtrb::CHUNKS, 1.05).of(ALWAYS)],
 };
