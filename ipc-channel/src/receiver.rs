@@ -14,6 +14,12 @@ use crate::ends::{Ended, Side};
 use crate::error::{OpenError, RecvError};
 use crate::ring::{self, Place, Ring, Shared};
 
+/// How many cells ahead the line to be read is asked for.
+const AHEAD: usize = 3;
+
+/// After how many messages that are received together the sender gets their room. More would keep it waiting.
+const GIVE_ROOM: usize = 64;
+
 /// The receiving end of a channel for messages of type `T`.
 ///
 /// It belongs to the process that has opened it, and is used by one thread at a time. Dropping it closes it: the sender learns that nobody will
@@ -191,10 +197,11 @@ impl<T: Pod + Described> Receiver<T> {
     fn take_one(&mut self) -> T {
         let mut message = T::zeroed();
         self.take(slice::from_mut(&mut message));
+        self.give_room();
         message
     }
 
-    /// Takes messages, which are there and in one cell.
+    /// Takes messages, which are there and in one cell. Until [room is given](Self::give_room), they are not received.
     #[inline]
     fn take(&mut self, messages: &mut [T]) {
         let ring = self.end.channel();
@@ -205,14 +212,21 @@ impl<T: Pod + Described> Receiver<T> {
         if left == messages.len() {
             self.sent = 0;
         }
-        // Release pairs with the Acquire of the sender, which then may write over them.
-        ring.received.store(self.place.number::<T>(), Release);
+    }
+
+    /// Gives the room of what has been taken to the sender.
+    #[inline]
+    fn give_room(&self) {
+        // Release pairs with the Acquire of the sender, which then may write over the messages.
+        self.end.channel().received.store(self.place.number::<T>(), Release);
         crash_point!("pipe.recv.after_received");
         self.end.tell();
     }
 
+    /// Takes as many messages as there are and fit in.
     fn take_some(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
         let mut taken = 0;
+        let mut given = 0;
         while taken < messages.len() {
             match self.is_ready() {
                 Ok(true) => {}
@@ -222,7 +236,16 @@ impl<T: Pod + Described> Receiver<T> {
             }
             let count = (self.sent - self.place.done).min(messages.len() - taken);
             self.take(&mut messages[taken..taken + count]);
+            let ring = self.end.channel();
+            ring.prefetch(self.place.ahead(ring, AHEAD));
             taken += count;
+            if taken - given >= GIVE_ROOM {
+                given = taken;
+                self.give_room();
+            }
+        }
+        if given < taken {
+            self.give_room();
         }
         Ok(taken)
     }

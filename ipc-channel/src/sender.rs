@@ -14,6 +14,9 @@ use crate::ends::{Ended, Side};
 use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
 
+/// How many cells ahead the line to be written is taken away from the receiver's CPU: stores would wait for one after the other.
+const AHEAD: usize = 4;
+
 /// The sending end of a channel for messages of type `T`.
 ///
 /// It belongs to the process that has opened it, and is used by one thread at a time. Dropping it closes it: the receiver gets what has been sent, and
@@ -60,7 +63,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => self.send_when_ready(message, None),
@@ -76,7 +79,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => self.send_when_ready(message, Deadline::after(timeout)),
@@ -102,7 +105,7 @@ impl<T: Pod + Described> Sender<T> {
     pub fn try_send(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Ok(false) => match self.end.is_other_gone_at_leisure() {
@@ -214,16 +217,28 @@ impl<T: Pod + Described> Sender<T> {
         crash_point!("pipe.send.after_header");
         self.place.advance(ring, messages.len());
         self.room -= messages.len() as u64;
+    }
+
+    /// Puts a message, and tells.
+    #[inline]
+    fn put_one(&mut self, message: &T) {
+        self.put(slice::from_ref(message));
         self.end.tell();
     }
 
+    /// Puts as many messages as there is room for, and tells once.
     fn send_some(&mut self, messages: &[T]) -> Result<usize, Ended> {
         let mut sent = 0;
-        while sent < messages.len() && self.is_ready()? {
-            let room = usize::try_from(self.room).unwrap_or(usize::MAX);
-            let count = self.place.left::<T>().min(room).min(messages.len() - sent);
-            self.put(&messages[sent..sent + count]);
-            sent += count;
+        if !messages.is_empty() && self.is_ready()? {
+            while sent < messages.len() && self.room > 0 {
+                let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+                let count = self.place.left::<T>().min(room).min(messages.len() - sent);
+                self.put(&messages[sent..sent + count]);
+                let ring = self.end.channel();
+                ring.prefetch_to_write(self.place.ahead(ring, AHEAD));
+                sent += count;
+            }
+            self.end.tell();
         }
         Ok(sent)
     }
@@ -232,7 +247,7 @@ impl<T: Pod + Described> Sender<T> {
     fn send_when_ready(&mut self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
         match self.wait_for_room(deadline) {
             Ok(()) => {
-                self.put(slice::from_ref(&message));
+                self.put_one(&message);
                 Ok(())
             }
             Err(ended) => Err(SendError::ended(message, ended)),

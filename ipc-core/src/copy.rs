@@ -221,6 +221,26 @@ unsafe fn move_units(from: *const u8, to: *mut u8, len: usize, place: usize) {
     }
 }
 
+macro_rules! hint {
+    ($name:ident, $what:literal, $x86:literal, $arm:literal) => {
+        #[doc = concat!("Begins to bring the cache line of `place` here, to be ", $what, " soon.")]
+        /// An address that leads nowhere is ignored.
+        #[inline]
+        pub(crate) fn $name(place: *const u8) {
+            // SAFETY: a hint, which changes nothing that can be seen, at any address.
+            unsafe {
+                #[cfg(target_arch = "x86_64")]
+                core::arch::asm!($x86, in(reg) place, options(nostack, preserves_flags, readonly));
+                #[cfg(target_arch = "aarch64")]
+                core::arch::asm!($arm, in(reg) place, options(nostack, preserves_flags, readonly));
+            }
+        }
+    };
+}
+
+hint!(prefetch, "read", "prefetcht0 [{}]", "prfm pldl1keep, [{}]");
+hint!(prefetch_to_write, "written", "prefetchw [{}]", "prfm pstl1keep, [{}]");
+
 macro_rules! unit {
     ($name:ident, $bytes:literal, $class:ident, $load:literal, $store:literal) => {
         #[doc = concat!("Moves ", $bytes, " byte(s) by one access on each side.")]

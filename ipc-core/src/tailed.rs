@@ -101,6 +101,19 @@ mod shared {
             unsafe { &*self.tail.as_ptr().add(at).cast::<AtomicU64>() }
         }
 
+        /// `count` words, the first of them at byte `at`.
+        ///
+        /// # Panics
+        ///
+        /// As for [`word`](Self::word).
+        #[inline]
+        pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+            let is_in = at % WORD == 0 && at <= self.len && count <= (self.len - at) / WORD;
+            assert!(is_in, "no {count} words at {at} of {} bytes", self.len);
+            // SAFETY: as in `word`.
+            unsafe { core::slice::from_raw_parts(self.tail.as_ptr().add(at).cast::<AtomicU64>(), count) }
+        }
+
         /// Copies bytes in, from `at` on.
         ///
         /// # Panics
@@ -124,6 +137,22 @@ mod shared {
             assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
             // SAFETY: as in `store`; the slice is borrowed exclusively.
             unsafe { copy::load(self.tail.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len(), 1) }
+        }
+
+        /// Begins to bring the cache line of byte `at` here, to be read soon. Does nothing if there is no such byte.
+        #[inline]
+        pub fn prefetch(&self, at: usize) {
+            if at < self.len {
+                copy::prefetch(self.tail.as_ptr().wrapping_add(at));
+            }
+        }
+
+        /// The same, to be written soon: the line is taken away from the other CPUs.
+        #[inline]
+        pub fn prefetch_to_write(&self, at: usize) {
+            if at < self.len {
+                copy::prefetch_to_write(self.tail.as_ptr().wrapping_add(at));
+            }
         }
 
         /// Where the bytes begin, which is at a multiple of 8, and of 64 if the size of `H` is one. Whoever reads or writes there is on
@@ -283,6 +312,18 @@ mod model {
             assert_eq!(at % WORD, 0);
             &self.shared.1[at / WORD]
         }
+
+        /// `count` words, the first of them at byte `at`.
+        pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
+            assert_eq!(at % WORD, 0);
+            &self.shared.1[at / WORD..at / WORD + count]
+        }
+
+        /// Does nothing.
+        pub fn prefetch(&self, _at: usize) {}
+
+        /// Does nothing.
+        pub fn prefetch_to_write(&self, _at: usize) {}
 
         /// Copies bytes in: whole words, the last one filled up with zeroes.
         pub fn store(&self, at: usize, bytes: &[u8]) {
