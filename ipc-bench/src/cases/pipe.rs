@@ -4,7 +4,7 @@ use shmkit::spin::Spinning;
 
 use crate::baton::{Bare, CACHE_LINE, CacheLine, FUTEX, FUTEX_WAITV, Futex, FutexWaitv, Pairs};
 use crate::channels::{BothWays, OneWay};
-use crate::figure::{ALWAYS, Comparison, SUBJECT};
+use crate::figure::{ALWAYS, Comparison, NEVER, SUBJECT};
 use crate::message::{Batch, Cast, Frame, Note, RoundTrip, Stream, Typed};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 #[cfg(feature = "peers")]
@@ -62,6 +62,7 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Entry::of::<Pairs<Bare<FutexWaitv>>>(FUTEX_WAITV),
         Entry::of::<Pairs<Bare<Futex>>>(FUTEX),
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(NEVER).with(Spinning::Never),
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
     ],
