@@ -40,7 +40,16 @@ impl<H: Head> End<H> {
     pub(crate) fn claim(channel: Tailed<H>, side: Side, sibling: Option<Tailed<H>>) -> Result<Self, NotClaimed> {
         let site = Site::of(channel.ends()).map_err(NotClaimed::Failed)?;
         let claim = channel.ends().claim(side)?;
-        Ok(Self { channel, sibling, claim, site, seen: None, other: 0, is_closed: false, idle: 0 })
+        Ok(Self::at(site, channel, claim, sibling))
+    }
+
+    /// The end that the calling process has since it made the channel with `claim`.
+    pub(crate) fn of_creator(channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Result<Self, Error> {
+        Ok(Self::at(Site::of(channel.ends())?, channel, claim, sibling))
+    }
+
+    fn at(site: Site, channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Self {
+        Self { channel, sibling, claim, site, seen: None, other: 0, is_closed: false, idle: 0 }
     }
 
     /// Undoes the claim, as if it had never been made.

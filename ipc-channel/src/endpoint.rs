@@ -151,8 +151,7 @@ impl ChannelOptions {
     ///
     /// [`OpenError::Failed`] with what [`Region::insert`] fails with.
     pub fn create_in<E: Endpoint>(&self, region: &Region, name: &str) -> Result<E, OpenError> {
-        E::insert(region, name, self.capacity, self.successors)?;
-        E::claim(region, name, sealed::Role::First)
+        E::insert(region, name, self.capacity, self.successors)
     }
 
     /// Makes a channel without a name, and opens both ends of it in this process: for two threads.
@@ -174,7 +173,7 @@ impl ChannelOptions {
 }
 
 pub(crate) mod sealed {
-    use shmkit_core::{Error, Region};
+    use shmkit_core::Region;
 
     use crate::error::OpenError;
 
@@ -190,8 +189,8 @@ pub(crate) mod sealed {
         /// The size of a channel, in bytes; `None` if it cannot be so large. `capacity` 0 means the default.
         fn size(capacity: u64) -> Option<usize>;
 
-        /// Puts a channel into a region.
-        fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<(), Error>;
+        /// Puts a channel into a region, of which the calling process has the first end from the beginning.
+        fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<Self, OpenError>;
 
         /// Makes an end that of the calling process.
         fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError>;

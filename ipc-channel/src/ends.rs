@@ -24,20 +24,24 @@
 //! | word | claim | the owner waits | the other side tells | the owner closes | its death |
 //! |---|---|---|---|---|---|
 //! | ABSENT | CAS -> mine | - | - | - | - |
-//! | `T` | taken | fetch_or -> `T` ASLEEP, look, sleep | - | swap -> CLOSED | gone |
-//! | `T` ASLEEP | taken | look, sleep | CAS -> `T`, wake | swap -> CLOSED | gone |
+//! | `T` | taken | fetch_or -> `T` ASLEEP, look, sleep | - | CAS -> CLOSED | gone |
+//! | `T` ASLEEP | taken | look, sleep | CAS -> `T`, wake | CAS -> CLOSED | gone |
 //! | CLOSED | closed, for ever | - | - | - | - |
 //! | a dead `T` | CAS -> mine, if the rules allow successors; else gone | - | - | - | - |
 //!
 //! ASLEEP must be set while the owner sleeps and has not been told; it may be set when it does not sleep. Only the owner sets it and
 //! only the other side clears it, except that an owner which leaves its wait clears its own.
 //!
+//! Whoever makes a channel has its first end from the beginning: the word is written before anybody else can see it. So there is no moment
+//! at which the maker could die and leave a channel that somebody seems yet to come to. A claim that is undone, because the rest of the
+//! channel cannot be used, is a change that the other side is told of, like a close: it may have seen somebody there, and gone to sleep.
+//!
 //! # Telling without a fence
 //!
 //! Whoever has changed the ring looks whether the other side is asleep, by a plain load: a fence for each message would cost as much as
 //! everything else together. So the load may come before the change is seen, and miss an ASLEEP that was set meanwhile. The sleeper
-//! makes up for that by time: each time that it has set ASLEEP anew, it first sleeps for a [settling] at most, and looks again.
-//! `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence". In models there is a fence.
+//! makes up for that by time: until a [settling] has passed since it has set ASLEEP anew, it sleeps no longer than that, and looks again
+//! afterwards. `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence". In models there is a fence.
 //!
 //! # A kill at each point
 //!
@@ -132,6 +136,13 @@ impl Claim {
         identity::current().is_some_and(|current| current.is_same_process(self.token))
     }
 
+    /// That of one who is about to make a channel with [`Ends::new`], and has this end from the beginning.
+    pub(crate) fn of_creator(side: Side) -> Result<Self, Error> {
+        // It need not lie in the region: with a token, a process takes part in all that it has open, also in a child that was just forked.
+        let token = Site::of(&side)?.token();
+        Ok(Self { side, token, before: ABSENT })
+    }
+
     /// Which end.
     pub(crate) fn side(&self) -> Side {
         self.side
@@ -164,11 +175,12 @@ impl From<Error> for Ended {
 }
 
 impl Ends {
-    /// Two ends that nobody has. `successors`: that of a dead can be claimed anew.
-    pub(crate) fn new(successors: bool) -> Self {
+    /// Two ends that nobody has but the `creator`, if there is one. `successors`: that of a dead can be claimed anew.
+    pub(crate) fn new(successors: bool, creator: Option<&Claim>) -> Self {
+        let end = |side| creator.filter(|claim| claim.side == side).map_or(ABSENT, |claim| claim.token.word());
         Self {
-            sender: AtomicU64::new(ABSENT),
-            receiver: AtomicU64::new(ABSENT),
+            sender: AtomicU64::new(end(Side::Sender)),
+            receiver: AtomicU64::new(end(Side::Receiver)),
             rules: AtomicU64::new(if successors { SUCCESSORS } else { 0 }),
             _unused: [(); 5].map(|()| AtomicU64::new(0)),
         }
@@ -177,37 +189,51 @@ impl Ends {
     /// Makes an end that of the calling process.
     pub(crate) fn claim(&self, side: Side) -> Result<Claim, NotClaimed> {
         let site = Site::of(self).map_err(NotClaimed::Failed)?;
-        site.look();
-        let end = self.end(side);
-        // Acquire pairs with the Release in the exchange below: an owner that is found is among the participants.
-        let before = end.load(Acquire);
-        match before {
-            ABSENT => {}
-            CLOSED => return Err(NotClaimed::Closed),
-            _ => match Token::from_word(before) {
-                None => return Err(NotClaimed::Failed(garbage(before))),
-                Some(owner) if site.is_alive(owner) => return Err(NotClaimed::Taken),
-                Some(_) if self.rules.load(Relaxed) & SUCCESSORS == 0 => return Err(NotClaimed::Taken),
-                Some(_) => {}
-            },
-        }
         let token = site.token();
-        // Release: see above. What a dead owner wrote is visible since its death was confirmed.
-        match end.compare_exchange(before, token.word(), AcqRel, Relaxed) {
-            Ok(_) => {
-                crash_point!("ends.claim.after_cas");
-                Ok(Claim { side, token, before })
+        let end = self.end(side);
+        // Acquire, here and below, pairs with the Release in the exchange: an owner that is found is among the participants.
+        let mut before = end.load(Acquire);
+        loop {
+            match before {
+                ABSENT => {}
+                CLOSED => return Err(NotClaimed::Closed),
+                _ => match Token::from_word(before) {
+                    None => return Err(NotClaimed::Failed(garbage(before))),
+                    Some(owner) if !self.is_vacant(owner, &site) => return Err(NotClaimed::Taken),
+                    Some(_) => {}
+                },
             }
-            // Another one was faster.
-            Err(_) => Err(NotClaimed::Taken),
+            // Release: see above. What a dead owner wrote is visible since its death was confirmed.
+            match end.compare_exchange(before, token.word(), AcqRel, Acquire) {
+                Ok(_) => {
+                    crash_point!("ends.claim.after_cas");
+                    return Ok(Claim { side, token, before });
+                }
+                // Another one was faster; or the other side has told the dead owner, which was asleep, of something.
+                Err(now) => before = now,
+            }
         }
     }
 
-    /// Undoes a claim, as if it had never been made.
+    /// Whether the end of `owner` can be claimed by another.
+    fn is_vacant(&self, owner: Token, site: &Site) -> bool {
+        if self.rules.load(Relaxed) & SUCCESSORS == 0 {
+            return false;
+        }
+        if site.is_alive(owner) {
+            // Whoever has reaped a process and starts another in its place would find the end taken until the news is there.
+            site.look_now();
+        }
+        !site.is_alive(owner)
+    }
+
+    /// Undoes a claim, as if it had never been made, and tells the other side. Does nothing in a forked child.
     pub(crate) fn unclaim(&self, claim: &Claim) {
-        let end = self.end(claim.side);
-        if claim.is_own() {
-            let _ = end.compare_exchange(claim.token.word(), claim.before, AcqRel, Relaxed);
+        // A failure means that somebody has scribbled there. The orders are those of `close`.
+        let undo = || self.end(claim.side).compare_exchange(claim.token.word(), claim.before, SeqCst, Relaxed);
+        if claim.is_own() && undo().is_ok() {
+            crash_point!("ends.unclaim.after_cas");
+            self.tell(claim);
         }
     }
 
@@ -245,35 +271,58 @@ impl Ends {
         mut look: impl FnMut() -> Option<R>,
         is_gone: impl Fn(&Site) -> Result<bool, Error>,
     ) -> Result<R, Ended> {
-        if let Some(found) = spin(&mut look) {
-            return Ok(found);
+        // One without patience wants an answer, and no longer a look than this.
+        if !deadline.is_some_and(Deadline::has_passed) {
+            if let Some(found) = spin(&mut look) {
+                return Ok(found);
+            }
         }
         let site = Site::of(self)?;
         let end = self.end(claim.side);
+        let mut settled = None;
         loop {
             if !claim.is_own() {
                 return Err(Ended::Failed(Error::Forked));
             }
             let epoch = site.epoch();
-            let is_anew = self.fall_asleep(claim)?;
-            let ended = match look() {
-                Some(found) => Some(Ok(found)),
-                None if is_gone(&site)? => Some(look().ok_or(Ended::Gone)),
-                None if deadline.is_some_and(Deadline::has_passed) => Some(Err(Ended::TimedOut)),
-                None => None,
-            };
-            if let Some(ended) = ended {
+            if self.fall_asleep(claim)? {
+                settled = settling();
+            }
+            // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
+            let unsettled = settled.filter(|settled| !settled.has_passed());
+            if let Some(ended) = Self::look_around(&site, deadline, &mut look, &is_gone) {
                 self.wake_up(claim);
                 return ended;
             }
             crash_point!("ends.wait.before_sleep");
-            let settled = if is_anew { settling() } else { None };
-            let until = match (settled, deadline) {
-                (Some(settled), Some(deadline)) => Some(settled.min(deadline)),
+            let until = match (unsettled, deadline) {
+                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
                 (some, None) | (None, some) => some,
             };
             site.wait(end, (claim.token.word() | ASLEEP) as u32, epoch, until);
             crash_point!("ends.wait.after_sleep");
+        }
+    }
+
+    /// How a wait ends now, if it does.
+    fn look_around<R>(
+        site: &Site,
+        deadline: Option<Deadline>,
+        mut look: impl FnMut() -> Option<R>,
+        is_gone: impl Fn(&Site) -> Result<bool, Error>,
+    ) -> Option<Result<R, Ended>> {
+        if let Some(found) = look() {
+            return Some(Ok(found));
+        }
+        let is_over = deadline.is_some_and(Deadline::has_passed);
+        if is_over {
+            // One whose waits are too short to be told of deaths must hear of them, too.
+            site.look();
+        }
+        match is_gone(site) {
+            Ok(true) => Some(look().ok_or(Ended::Gone)),
+            Ok(false) => is_over.then_some(Err(Ended::TimedOut)),
+            Err(error) => Some(Err(error.into())),
         }
     }
 

@@ -16,7 +16,7 @@ impl<T: Pod + Described> Channel<T> {
     /// A channel whose ends nobody has.
     pub fn new(capacity: u64, successors: bool) -> Self {
         let bytes = Ring::<T>::bytes(capacity).expect("a small one");
-        Self(Tailed::new(Ring::new(capacity, successors), bytes))
+        Self(Tailed::new(Ring::new(capacity, successors, None), bytes))
     }
 
     /// Claims the sending end for the process that the calling thread acts for.

@@ -7,18 +7,20 @@
 //! both ways: | Ring<T> forth | Ring<T> back | cells forth | cells back |
 //! ```
 //!
-//! `forth` is the ring that the creator sends into. A process that takes an end of both claims the sender of one ring, then the receiver of the other.
-//! One that is killed in between is dead to the other side in both ways: see `End::is_other_gone_at`.
+//! `forth` is the ring that the creator sends into. The creator has its end of both from the beginning. Whoever comes later claims the sender of
+//! one ring, then the receiver of the other. One that is killed in between is dead to the other side in both ways: see
+//! `End::is_other_gone_at`.
 
 use core::fmt;
 use core::mem::offset_of;
 use core::time::Duration;
 
 use bytemuck::Pod;
-use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, TypeName, crash_point};
+use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, Tailed, TypeName, crash_point};
 
 use crate::endpoint::sealed::{Role, Sealed};
 use crate::endpoint::{ChannelOptions, Endpoint};
+use crate::ends::{Claim, Side};
 use crate::error::{OpenError, RecvError, SendError};
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
@@ -183,24 +185,21 @@ impl<T: Pod + Described> Sealed for Pipe<T> {
         Ring::<T>::bytes(or_default(capacity))?.checked_mul(2)?.checked_add(size_of::<Duplex<T>>())
     }
 
-    fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<(), Error> {
+    fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<Self, OpenError> {
         let capacity = or_default(capacity);
         let bytes = Ring::<T>::bytes(capacity).and_then(|bytes| bytes.checked_mul(2));
-        let ring = || Ring::new(capacity, successors);
         let bytes = bytes.ok_or(Error::NoSpace { bytes: u64::MAX })?;
-        region.insert_tailed(name, Duplex::<T> { forth: ring(), back: ring() }, bytes).map(|_| ())
+        let (out, into) = (Claim::of_creator(Side::Sender)?, Claim::of_creator(Side::Receiver)?);
+        let ring = |claim| Ring::new(capacity, successors, Some(claim));
+        let duplex = Duplex::<T> { forth: ring(&out), back: ring(&into) };
+        let (forth, back) = rings(&region.insert_tailed(name, duplex, bytes)?)?;
+        let sender = Sender::of_creator(forth.clone(), out, Some(back.clone()))?;
+        Ok(Self { sender, receiver: Receiver::of_creator(back, into, Some(forth))? })
     }
 
     fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError> {
-        let duplex = region.get_tailed::<Duplex<T>>(name)?;
-        let half = duplex.len() / 2;
-        // Both are to begin and end at a word.
-        if half % 64 != 0 || half * 2 != duplex.len() {
-            return Err(Error::Corrupted { what: "size of a pipe", found: duplex.len() as u64 }.into());
-        }
-        let forth = duplex.part(|duplex| &duplex.forth, 0, half);
-        let back = duplex.part(|duplex| &duplex.back, half, half);
-        let (out, into): (Shared<T>, Shared<T>) = match role {
+        let (forth, back) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
+        let (out, into) = match role {
             Role::First => (forth, back),
             Role::Second => (back, forth),
         };
@@ -216,6 +215,16 @@ impl<T: Pod + Described> Sealed for Pipe<T> {
     }
 }
 
+/// The ring forth and the ring back.
+fn rings<T: Pod + Described>(duplex: &Tailed<Duplex<T>>) -> Result<(Shared<T>, Shared<T>), Error> {
+    let half = duplex.len() / 2;
+    // Both are to begin and end at a line.
+    if half % 64 != 0 || half * 2 != duplex.len() {
+        return Err(Error::Corrupted { what: "size of a pipe", found: duplex.len() as u64 });
+    }
+    Ok((duplex.part(|duplex| &duplex.forth, 0, half), duplex.part(|duplex| &duplex.back, half, half)))
+}
+
 /// Implements an end of a channel for one way, which is a ring by itself.
 macro_rules! one_way {
     ($end:ident, $peer:ident) => {
@@ -228,10 +237,12 @@ macro_rules! one_way {
                 Ring::<T>::bytes(or_default(capacity))?.checked_add(size_of::<Ring<T>>())
             }
 
-            fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<(), Error> {
+            fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<Self, OpenError> {
                 let capacity = or_default(capacity);
                 let bytes = Ring::<T>::bytes(capacity).ok_or(Error::NoSpace { bytes: u64::MAX })?;
-                region.insert_tailed(name, Ring::<T>::new(capacity, successors), bytes).map(|_| ())
+                let claim = Claim::of_creator(Side::$end)?;
+                let ring = region.insert_tailed(name, Ring::new(capacity, successors, Some(&claim)), bytes)?;
+                Self::of_creator(ring, claim, None)
             }
 
             fn claim(region: &Region, name: &str, _role: Role) -> Result<Self, OpenError> {

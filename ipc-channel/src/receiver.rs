@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
-use crate::ends::{Ended, Side};
+use crate::ends::{Claim, Ended, Side};
 use crate::error::{OpenError, RecvError};
 use crate::ring::{self, Place, Ring, Shared};
 
@@ -39,9 +39,18 @@ pub struct Receiver<T: Pod + Described> {
 impl<T: Pod + Described> Receiver<T> {
     /// `sibling`: the other ring of a duplex channel.
     pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        let end = End::claim(ring, Side::Receiver, sibling)?;
+        Self::at(End::claim(ring, Side::Receiver, sibling)?)
+    }
+
+    /// That of one who has made the channel with `claim`.
+    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_creator(ring, claim, sibling)?)
+    }
+
+    fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
-            Ok((place, capacity)) => Ok(Self { end, place, capacity, sent: 0 }),
+            // Those that are done with have been sent; whether more have, the first look tells.
+            Ok((place, capacity)) => Ok(Self { end, place, capacity, sent: place.done }),
             Err(error) => {
                 end.unclaim();
                 Err(error.into())
@@ -261,9 +270,11 @@ impl<T: Pod + Described> Receiver<T> {
 
 /// Where the next message is, and the capacity.
 fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Error> {
+    // First: it says that there is a cell at all.
+    let capacity = ring::capacity(ring)?;
     // Acquire: if a predecessor died, this is the last that it has stored.
     let received = ring.received.load(Acquire);
-    Ok((ring::place(ring, received), ring::capacity(ring)?))
+    Ok((ring::place(ring, received), capacity))
 }
 
 /// The messages of a [`Receiver`], as they come.

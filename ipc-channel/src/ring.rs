@@ -42,7 +42,8 @@
 //! # Garbage
 //!
 //! A header that is neither of this cell in this round nor of the round before, or counts more messages than fit, or fewer than
-//! before, is `Corrupted`; so is a `received` before the last look or beyond what was sent. Positions come from private numbers only.
+//! before, is `Corrupted`; so is a `received` beyond what was sent, or further behind it than the capacity. Positions come from private
+//! numbers only.
 
 use core::fmt;
 use core::marker::PhantomData;
@@ -53,7 +54,7 @@ use shmkit_core::shim::AtomicU64;
 use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
 
 use crate::end::Head;
-use crate::ends::Ends;
+use crate::ends::{Claim, Ends};
 
 /// The size of a header, and of a word.
 const WORD: usize = 8;
@@ -133,9 +134,9 @@ impl<T: Pod + Described> Ring<T> {
     const IS_WORDS: bool = Self::SIZE % WORD == 0 && Self::SIZE <= LINE - WORD;
 
     /// A ring without messages.
-    pub(crate) fn new(capacity: u64, successors: bool) -> Self {
+    pub(crate) fn new(capacity: u64, successors: bool, creator: Option<&Claim>) -> Self {
         Self {
-            ends: Ends::new(successors),
+            ends: Ends::new(successors, creator),
             capacity: AtomicU64::new(capacity),
             _line: [(); 7].map(|()| AtomicU64::new(0)),
             received: AtomicU64::new(0),

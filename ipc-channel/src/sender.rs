@@ -10,7 +10,7 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
-use crate::ends::{Ended, Side};
+use crate::ends::{Claim, Ended, Side};
 use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
 
@@ -36,7 +36,15 @@ pub struct Sender<T: Pod + Described> {
 impl<T: Pod + Described> Sender<T> {
     /// `sibling`: the other ring of a duplex channel.
     pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        let end = End::claim(ring, Side::Sender, sibling)?;
+        Self::at(End::claim(ring, Side::Sender, sibling)?)
+    }
+
+    /// That of one who has made the channel with `claim`.
+    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_creator(ring, claim, sibling)?)
+    }
+
+    fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
             Ok((place, capacity)) => Ok(Self { end, place, capacity, room: 0 }),
             Err(error) => {
@@ -148,7 +156,8 @@ impl<T: Pod + Described> Sender<T> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then.
+    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then: what goes wrong
+    /// later shows at the next call.
     pub fn try_send_slice(&mut self, messages: &[T]) -> Result<usize, SendError<()>> {
         match self.send_some(messages) {
             Ok(0) if !messages.is_empty() => match self.end.is_other_gone_at_leisure() {

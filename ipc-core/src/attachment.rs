@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::identity::{self, Token};
 use crate::keeper::Seat;
 use crate::mapped::Mapped;
-use crate::participants::{Card, NAME_LEN, OWNER_DIED, Participants, UNWATCHED};
+use crate::participants::{Card, NAME_LEN, News, OWNER_DIED, Participants, UNWATCHED};
 use crate::proof;
 use crate::registry::{self, Registry};
 use crate::sys::file::{self, Lock};
@@ -88,6 +88,11 @@ impl Attachment {
 
     pub(crate) fn region(&self) -> &Arc<Mapped> {
         &self.region
+    }
+
+    #[inline]
+    pub(crate) fn news(&self) -> &News {
+        &self.region.fixed().news
     }
 
     pub(crate) fn participants(&self) -> Participants<'_> {

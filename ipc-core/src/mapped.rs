@@ -132,6 +132,7 @@ impl Mapped {
     }
 
     /// What lies at fixed places.
+    #[inline]
     pub(crate) fn fixed(&self) -> &Fixed {
         // SAFETY: every layout is larger than `Fixed`; the mapping is page-aligned and lives as long as `self`; `Fixed` holds
         // nothing but atomics, so other processes may change it at any time.
@@ -236,6 +237,7 @@ enum Memory {
 }
 
 impl Memory {
+    #[inline]
     fn base(&self) -> *mut u8 {
         match self {
             Self::Ours(mapping) => mapping.base(),

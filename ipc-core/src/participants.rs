@@ -142,14 +142,18 @@ pub(crate) struct Participants<'a> {
     pub(crate) entries: &'a [Entry],
 }
 
-impl Participants<'_> {
+impl News {
     /// The epoch of deaths. Read it before the condition that a death may change.
+    #[inline]
     pub(crate) fn epoch(&self) -> u32 {
         // Acquire pairs with the Release in `announce`: whoever sees the new epoch sees the token gone.
-        self.news.death_epoch.load(Acquire)
+        self.death_epoch.load(Acquire)
     }
+}
 
-    /// The word behind [`epoch`](Self::epoch).
+impl Participants<'_> {
+
+    /// The word behind [`News::epoch`].
     pub(crate) fn epoch_word(&self) -> &AtomicU32 {
         &self.news.death_epoch
     }

@@ -70,8 +70,10 @@ mod shared {
         ///
         /// If `at` is no multiple of 8, or they do not end within the bytes.
         pub fn part<G: ShmSafe>(&self, head: impl FnOnce(&H) -> &G, at: usize, len: usize) -> Tailed<G> {
-            assert!(at % WORD == 0 && self.has(at, len), "no part of {len} bytes at {at} of {}", self.len);
-            // SAFETY: still within the object, or at its end, by the assertion.
+            if at % WORD != 0 || !self.has(at, len) {
+                out_of_range(at, len, self.len);
+            }
+            // SAFETY: still within the object, or at its end, by the check.
             let tail = unsafe { self.tail.add(at) };
             Tailed { head: self.head.map(head), tail, len }
         }
@@ -95,8 +97,10 @@ mod shared {
         /// If `at` is no multiple of 8, or the word does not end within the bytes. So `at` must not come from shared memory unchecked.
         #[inline]
         pub fn word(&self, at: usize) -> &AtomicU64 {
-            assert!(at % WORD == 0 && self.has(at, WORD), "no word at {at} of {} bytes", self.len);
-            // SAFETY: within the object, by the assertion; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
+            if at % WORD != 0 || !self.has(at, WORD) {
+                out_of_range(at, WORD, self.len);
+            }
+            // SAFETY: within the object, by the check; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
             // An atomic may be changed by anybody at any time.
             unsafe { &*self.tail.as_ptr().add(at).cast::<AtomicU64>() }
         }
@@ -108,8 +112,9 @@ mod shared {
         /// As for [`word`](Self::word).
         #[inline]
         pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
-            let is_in = at % WORD == 0 && at <= self.len && count <= (self.len - at) / WORD;
-            assert!(is_in, "no {count} words at {at} of {} bytes", self.len);
+            if at % WORD != 0 || at > self.len || count > (self.len - at) / WORD {
+                out_of_range(at, count.saturating_mul(WORD), self.len);
+            }
             // SAFETY: as in `word`.
             unsafe { core::slice::from_raw_parts(self.tail.as_ptr().add(at).cast::<AtomicU64>(), count) }
         }
@@ -121,8 +126,10 @@ mod shared {
         /// If they do not end within the bytes.
         #[inline]
         pub fn store(&self, at: usize, bytes: &[u8]) {
-            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
-            // SAFETY: within the object, by the assertion, and mapped as long as `head` lives; reached by atomics and by `copy` only; a
+            if !self.has(at, bytes.len()) {
+                out_of_range(at, bytes.len(), self.len);
+            }
+            // SAFETY: within the object, by the check, and mapped as long as `head` lives; reached by atomics and by `copy` only; a
             // private slice does not overlap it.
             unsafe { copy::store(bytes.as_ptr(), self.tail.as_ptr().add(at), bytes.len(), 1) }
         }
@@ -134,7 +141,9 @@ mod shared {
         /// If they do not end within the bytes.
         #[inline]
         pub fn load(&self, at: usize, bytes: &mut [u8]) {
-            assert!(self.has(at, bytes.len()), "no {} bytes at {at} of {}", bytes.len(), self.len);
+            if !self.has(at, bytes.len()) {
+                out_of_range(at, bytes.len(), self.len);
+            }
             // SAFETY: as in `store`; the slice is borrowed exclusively.
             unsafe { copy::load(self.tail.as_ptr().add(at), bytes.as_mut_ptr(), bytes.len(), 1) }
         }
@@ -257,6 +266,13 @@ mod shared {
             let tail = unsafe { base.add(size_of::<H>()) };
             Tailed { head, tail, len }
         }
+    }
+
+    /// Apart, by value, and never inlined: what leads here costs the others nothing but a branch.
+    #[cold]
+    #[inline(never)]
+    fn out_of_range(at: usize, len: usize, of: usize) -> ! {
+        panic!("no {len} aligned bytes at {at} of {of}")
     }
 
     const fn assert_head<H>() {

@@ -182,8 +182,9 @@ impl Site {
     }
 
     /// The epoch of deaths.
+    #[inline]
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.region.as_ref().map_or(0, |region| region.participants().epoch()))
+        Epoch(self.region.as_ref().map_or(0, |region| region.news().epoch()))
     }
 
     /// Whether the process behind `token` may still act at this site. `false` is proven and final.
@@ -202,6 +203,13 @@ impl Site {
             region.sweep();
         } else if crate::config::get().safety_net {
             Self::look_if_due(region, NET);
+        }
+    }
+
+    /// The same, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
+    pub fn look_now(&self) {
+        if let Some(region) = &self.region {
+            region.sweep();
         }
     }
 

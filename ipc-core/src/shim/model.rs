@@ -92,6 +92,10 @@ impl Attachment {
         futex::wake(&self.over, u32::MAX);
     }
 
+    pub(crate) fn news(&self) -> &News {
+        &self.news
+    }
+
     pub(crate) fn participants(&self) -> Participants<'_> {
         Participants { news: &self.news, tokens: &self.tokens, entries: &self.entries }
     }

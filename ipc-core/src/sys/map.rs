@@ -108,6 +108,7 @@ impl Mapping {
     }
 
     /// Where the mapping begins.
+    #[inline]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base.as_ptr().cast()
     }
