@@ -9,8 +9,8 @@ use shmkit::wait::Site;
 use shmkit::{Condvar, Error, LockError, MutexGuard, Shm, identity};
 
 use common::{
-    Net, Parent, Party, Random, Stage, answer, fork, interrupt_on, now_ns, prompt, roles, signal, signal_thread,
-    stay_on_cpu_0, until, until_stopped,
+    Net, Parent, Party, Random, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, signal,
+    stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
 };
 
 roles!(player);
@@ -24,25 +24,8 @@ fn create() -> (Stage, Shm<Condvar>) {
     (stage, changed)
 }
 
-fn join<const N: usize>(net: Net, stage: &Stage) -> [Party; N] {
-    std::array::from_fn(|_| Party::join_as("player", net, stage))
-}
-
 fn set(stage: &Stage, count: u64) {
     stage.mutex.lock().or_else(LockError::into_guard).expect("the mutex")[0] = count;
-}
-
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
-}
-
-/// Lets them wait, one after the other.
-fn queue_up(order: &str, waiters: &mut [Party]) {
-    for waiter in waiters {
-        waiter.tell(order);
-        waiter.until_asleep();
-    }
 }
 
 /// Lets a thread run only when nobody else wants to.
@@ -51,13 +34,6 @@ fn run_only_when_idle(thread: u32) {
     // SAFETY: `param` is a plain number that lives over the call.
     let set = unsafe { libc::sched_setscheduler(thread as libc::pid_t, libc::SCHED_IDLE, &raw const param) };
     assert_eq!(set, 0);
-}
-
-#[track_caller]
-fn soon(party: &mut Party, start: u64) -> String {
-    let reply = party.reply();
-    assert!(reply.since(start) < prompt(), "after {:?}: {reply:?}", reply.since(start));
-    reply.text
 }
 
 // Does with mutex and condvar what it is told.
@@ -168,14 +144,14 @@ fn outcome<G>(waited: Result<&str, LockError<G>>) -> String {
 #[test]
 fn notify_one_of_two_wakes_one_and_notify_all_wakes_all() {
     let (stage, changed) = create();
-    let mut waiters: [Party; 3] = join(Net::Off, &stage);
+    let mut waiters: [Party; 3] = Party::join_many_as("player", Net::Off, &stage);
     queue_up("plain", &mut waiters);
 
     let start = now_ns();
     changed.notify_one();
     until("one that is woken", || waiters.iter().any(|waiter| waiter.has_said()));
     let woken = waiters.iter().position(|waiter| waiter.has_said()).expect("the one found");
-    assert_eq!(soon(&mut waiters[woken], start), "woken");
+    assert_eq!(waiters[woken].soon(start), "woken");
     let mut others: Vec<_> =
         waiters.iter_mut().enumerate().filter(|(at, _)| *at != woken).map(|(_, waiter)| waiter).collect();
     others.iter().for_each(|other| other.until_asleep());
@@ -183,13 +159,13 @@ fn notify_one_of_two_wakes_one_and_notify_all_wakes_all() {
 
     let start = now_ns();
     changed.notify_all();
-    others.iter_mut().for_each(|other| assert_eq!(soon(other, start), "woken"));
+    others.iter_mut().for_each(|other| assert_eq!(other.soon(start), "woken"));
 }
 
 #[test]
 fn a_notification_that_nobody_waits_for_is_not_remembered() {
     let (stage, changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
 
     for _ in 0..2 {
         changed.notify_one();
@@ -205,7 +181,7 @@ fn a_notification_that_nobody_waits_for_is_not_remembered() {
 #[test]
 fn a_wait_gives_the_mutex_up_and_has_it_again_before_it_returns_also_on_timeout() {
     let (stage, changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     for (order, notify) in [("keep 20000", true), ("keep 30", false)] {
         waiter.tell(order);
         waiter.until_asleep();
@@ -223,9 +199,8 @@ fn a_wait_gives_the_mutex_up_and_has_it_again_before_it_returns_also_on_timeout(
 #[test]
 fn a_wait_on_a_mutex_that_is_held_returns_when_that_is_free_however_long_the_time_is_over() {
     let (stage, _changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
-    waiter.tell("plain-timed 20");
-    waiter.until_asleep();
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
+    waiter.fall_asleep("plain-timed 20");
     let guard = stage.mutex.lock().expect("given up");
     let start = Instant::now();
     until("the waiter asleep on the mutex", || stage.lock_word().load(Relaxed) & 1 == 1);
@@ -239,7 +214,7 @@ fn a_wait_on_a_mutex_that_is_held_returns_when_that_is_free_however_long_the_tim
 #[test]
 fn a_condition_is_asked_again_after_every_wake_up() {
     let (stage, changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     waiter.tell("take");
 
     for _ in 0..20 {
@@ -252,13 +227,13 @@ fn a_condition_is_asked_again_after_every_wake_up() {
     let start = now_ns();
     changed.notify_one();
 
-    assert_eq!(soon(&mut waiter, start), "taken");
+    assert_eq!(waiter.soon(start), "taken");
 }
 
 #[test]
 fn the_timeout_bounds_all_waits_for_a_condition_together() {
     let (stage, changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     waiter.tell("take-timed 300");
 
     until("the end of the wait", || {
@@ -275,23 +250,22 @@ fn the_timeout_bounds_all_waits_for_a_condition_together() {
 #[test]
 fn a_waiter_that_timed_out_swallows_no_later_notification() {
     let (stage, changed) = create();
-    let [mut hasty, mut patient] = join(Net::Off, &stage);
-    hasty.tell("plain-timed 100");
-    hasty.until_asleep();
-    queue_up("take", std::slice::from_mut(&mut patient));
+    let [mut hasty, mut patient] = Party::join_many_as("player", Net::Off, &stage);
+    hasty.fall_asleep("plain-timed 100");
+    patient.fall_asleep("take");
     assert_eq!(hasty.reply().text, "timed out");
 
     set(&stage, 1);
     let start = now_ns();
     changed.notify_one();
 
-    assert_eq!(soon(&mut patient, start), "taken");
+    assert_eq!(patient.soon(start), "taken");
 }
 
 #[test]
 fn notifications_at_the_very_deadline_of_one_waiter_reach_the_other() {
     let (stage, changed) = create();
-    let [mut hasty, mut patient] = join(Net::Off, &stage);
+    let [mut hasty, mut patient] = Party::join_many_as("player", Net::Off, &stage);
     let mut random = Random::new();
 
     for _ in 0..100 {
@@ -302,7 +276,7 @@ fn notifications_at_the_very_deadline_of_one_waiter_reach_the_other() {
         let start = now_ns();
         changed.notify_one();
 
-        assert_eq!(soon(&mut patient, start), "taken");
+        assert_eq!(patient.soon(start), "taken");
         hasty.reply();
     }
 }
@@ -310,25 +284,17 @@ fn notifications_at_the_very_deadline_of_one_waiter_reach_the_other() {
 #[test]
 fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     let (stage, changed) = create();
-    let [mut waiter] = join(Net::Off, &stage);
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     waiter.ask("interrupts");
     waiter.tell("take-timed 300");
-    let mut signals = 0;
-    until("the end of the timed wait", || {
-        signals += u32::from(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-        waiter.has_said()
-    });
+    let signals = waiter.interrupt_until_it_answers();
     let reply = waiter.reply();
     assert!(signals > 10, "only {signals} signals were sent");
     assert_eq!(reply.text, "timed out");
     assert!(reply.took >= Duration::from_millis(300) && reply.took < Duration::from_millis(300) + prompt());
 
     waiter.tell("take");
-    for _ in 0..200 {
-        waiter.until_asleep();
-        assert!(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-    }
-    assert!(!waiter.has_said());
+    waiter.interrupt_asleep(200);
     set(&stage, 1);
     changed.notify_one();
     assert_eq!(waiter.reply().text, "taken");
@@ -337,16 +303,16 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
 #[test]
 fn a_stopped_waiter_keeps_nobody_else_waiting_and_is_woken_when_it_goes_on() {
     let (stage, changed) = create();
-    let [mut stopped, mut other] = join(Net::Same, &stage);
-    queue_up("take", std::slice::from_mut(&mut stopped));
-    queue_up("take", std::slice::from_mut(&mut other));
+    let [mut stopped, mut other] = Party::join_many_as("player", Net::Same, &stage);
+    stopped.fall_asleep("take");
+    other.fall_asleep("take");
     stopped.signal(libc::SIGSTOP);
     until_stopped(stopped.pid());
 
     set(&stage, 2);
     let start = now_ns();
     changed.notify_all();
-    assert_eq!(soon(&mut other, start), "taken");
+    assert_eq!(other.soon(start), "taken");
     stopped.signal(libc::SIGCONT);
 
     assert_eq!(stopped.reply().text, "taken");
@@ -355,7 +321,7 @@ fn a_stopped_waiter_keeps_nobody_else_waiting_and_is_woken_when_it_goes_on() {
 #[test]
 fn a_forked_child_does_not_wait_with_the_guard_of_its_parent_and_unlocks_nothing() {
     let (stage, _changed) = create();
-    let [mut parent] = join(Net::Off, &stage);
+    let [mut parent] = Party::join_many_as("player", Net::Off, &stage);
     parent.ask("lock");
 
     assert_eq!(parent.ask("fork"), "0");
@@ -370,16 +336,16 @@ fn a_forked_child_does_not_wait_with_the_guard_of_its_parent_and_unlocks_nothing
 fn a_waiter_killed_asleep_takes_no_notification_along() {
     with_and_without_the_net(|net| {
         let (stage, changed) = create();
-        let [mut dead, mut other] = join(net, &stage);
-        queue_up("take", std::slice::from_mut(&mut dead));
-        queue_up("take", std::slice::from_mut(&mut other));
+        let [mut dead, mut other] = Party::join_many_as("player", net, &stage);
+        dead.fall_asleep("take");
+        other.fall_asleep("take");
         dead.kill();
 
         set(&stage, 1);
         let start = now_ns();
         changed.notify_one();
 
-        assert_eq!(soon(&mut other, start), "taken");
+        assert_eq!(other.soon(start), "taken");
         assert_eq!(stage.region.rescues(), 0);
     });
 }
@@ -388,23 +354,23 @@ fn a_waiter_killed_asleep_takes_no_notification_along() {
 fn the_notification_of_a_waiter_killed_before_it_ran_reaches_the_next_one() {
     with_and_without_the_net(|net| {
         let (stage, _changed) = create();
-        let [mut notifier, mut next] = join(net, &stage);
+        let [mut notifier, mut next] = Party::join_many_as("player", net, &stage);
         notifier.ask("busy");
 
         for _ in 0..8 {
-            let [mut woken] = join(net, &stage);
+            let [mut woken] = Party::join_many_as("player", net, &stage);
             woken.ask("busy");
             set(&stage, 0);
-            queue_up("plain", std::slice::from_mut(&mut woken));
+            woken.fall_asleep("plain");
             // Not before it sleeps: on a busy machine it would not come to that.
             run_only_when_idle(woken.thread());
-            queue_up("take", std::slice::from_mut(&mut next));
+            next.fall_asleep("take");
 
             let start = now_ns();
             notifier.ask(&format!("notify-and-kill {}", woken.pid()));
 
             // It is poisoned if the woken one was not as late as planned.
-            let text = soon(&mut next, start);
+            let text = next.soon(start);
             assert!(text == "taken" || text.starts_with("poisoned"), "{text}");
             stage.mutex.clear_poison();
             assert_eq!(stage.region.rescues(), 0);
@@ -416,13 +382,13 @@ fn the_notification_of_a_waiter_killed_before_it_ran_reaches_the_next_one() {
 fn all_who_wait_learn_that_somebody_was_killed_with_the_mutex() {
     with_and_without_the_net(|net| {
         let (stage, _changed) = create();
-        let [owner, waiters @ ..] = &mut join::<4>(net, &stage);
+        let [owner, waiters @ ..] = &mut Party::join_many_as::<4>("player", net, &stage);
         queue_up("take", waiters);
         owner.ask("lock");
 
         let start = owner.kill();
 
-        waiters.iter_mut().for_each(|waiter| assert_eq!(soon(waiter, start), "poisoned OwnerDied"));
+        waiters.iter_mut().for_each(|waiter| assert_eq!(waiter.soon(start), "poisoned OwnerDied"));
         assert_eq!(stage.region.rescues(), 0);
     });
 }
@@ -431,13 +397,13 @@ fn all_who_wait_learn_that_somebody_was_killed_with_the_mutex() {
 fn one_who_waits_as_long_as_somebody_lives_goes_on_when_that_is_killed() {
     with_and_without_the_net(|net| {
         let (stage, _changed) = create();
-        let [mut mortal, mut waiter] = join(net, &stage);
+        let [mut mortal, mut waiter] = Party::join_many_as("player", net, &stage);
         mortal.ask("token");
-        queue_up("outlive", std::slice::from_mut(&mut waiter));
+        waiter.fall_asleep("outlive");
 
         let start = mortal.kill();
 
-        assert_eq!(soon(&mut waiter, start), "outlived");
+        assert_eq!(waiter.soon(start), "outlived");
         assert_eq!(stage.region.rescues(), 0);
     });
 }
@@ -445,12 +411,12 @@ fn one_who_waits_as_long_as_somebody_lives_goes_on_when_that_is_killed() {
 #[test]
 fn two_who_hand_a_number_back_and_forth_survive_deaths_of_bystanders() {
     let (stage, changed) = create();
-    let [mut taker] = join(Net::Off, &stage);
+    let [mut taker] = Party::join_many_as("player", Net::Off, &stage);
     let mut random = Random::new();
 
     for _ in 0..20 {
-        let [mut bystander] = join(Net::Off, &stage);
-        queue_up("take", std::slice::from_mut(&mut bystander));
+        let [mut bystander] = Party::join_many_as("player", Net::Off, &stage);
+        bystander.fall_asleep("take");
         taker.tell("take");
         random.pause(Duration::from_millis(1));
         bystander.kill();
@@ -459,7 +425,7 @@ fn two_who_hand_a_number_back_and_forth_survive_deaths_of_bystanders() {
         let start = now_ns();
         changed.notify_one();
 
-        assert_eq!(soon(&mut taker, start), "taken");
+        assert_eq!(taker.soon(start), "taken");
     }
     assert_eq!(stage.region.rescues(), 0);
 }

@@ -2,13 +2,15 @@
 
 mod common;
 
-use std::ops::{Deref, DerefMut};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shmkit::{Event, Region, Shm, WaitError};
 
-use common::{Child, Net, Parent, Random, Reply, Stage, fork, now_ns, prompt, roles, signal, signal_thread, until};
+use common::{
+    Net, Parent, Party, Random, Stage, answer, fork, now_ns, prompt, queue_up, roles, signal, until,
+    with_and_without_the_net,
+};
 
 roles!(waiter);
 
@@ -27,51 +29,18 @@ impl Crossing {
         Self { stage, manual, auto }
     }
 
-    fn waiters<const N: usize>(&self, net: Net) -> [Waiter; N] {
-        std::array::from_fn(|_| {
-            let mut waiter = Child::spawn_with(net, "waiter", &[self.stage.name()]);
-            waiter.expect("here");
-            Waiter(waiter)
-        })
+    fn waiters<const N: usize>(&self, net: Net) -> [Party; N] {
+        Party::join_many_as("waiter", net, &self.stage)
     }
 }
 
-/// A process that does with the events what it is told.
-struct Waiter(Child);
-
-impl Deref for Waiter {
-    type Target = Child;
-
-    fn deref(&self) -> &Child {
-        &self.0
-    }
-}
-
-impl DerefMut for Waiter {
-    fn deref_mut(&mut self) -> &mut Child {
-        &mut self.0
-    }
-}
-
-impl Waiter {
-    #[track_caller]
-    fn reply(&mut self) -> Reply {
-        Reply::parse(&self.hear())
-    }
-
-    #[track_caller]
-    fn ask(&mut self, what: &str) -> String {
-        self.tell(what);
-        self.reply().text
-    }
-}
-
+/// Does with the events what it is told.
 fn waiter(parent: &mut Parent) {
     let name = parent.argument(0).to_owned();
     let region = Region::open(&name).expect("the region");
     let board = Stage::open(&name).board;
     let events = ["manual", "auto"].map(|name| region.get::<Event>(name).expect("an event"));
-    parent.say("here");
+    answer(parent, now_ns(), "here");
     loop {
         let order = parent.hear();
         let mut words = order.split(' ');
@@ -118,8 +87,7 @@ fn waiter(parent: &mut Parent) {
             }
             other => panic!("no order {other:?}"),
         };
-        let at = now_ns();
-        parent.say(format_args!("{at} {} {said}", at - start));
+        answer(parent, start, &said);
     }
 }
 
@@ -127,27 +95,12 @@ fn outcome(waited: Result<(), WaitError>) -> String {
     waited.map_or_else(|error| format!("{error:?}"), |()| "ok".to_owned())
 }
 
-/// Lets each of the waiters wait and fall asleep.
-fn fall_asleep(waiters: &mut [Waiter], order: &str) {
-    for waiter in waiters {
-        waiter.tell(order);
-        waiter.until_asleep();
-    }
-}
-
 /// Each of the waiters was released soon after `start`.
 #[track_caller]
-fn all_are_released(waiters: &mut [Waiter], start: u64) {
+fn all_are_released(waiters: &mut [Party], start: u64) {
     for waiter in waiters {
-        let reply = waiter.reply();
-        assert_eq!(reply.text, "ok");
-        assert!(reply.since(start) < prompt(), "{reply:?}");
+        assert_eq!(waiter.soon(start), "ok");
     }
-}
-
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
 }
 
 // Everyday behaviour.
@@ -169,8 +122,8 @@ fn a_new_event_is_unset_and_a_wait_without_patience_fails_at_once() {
 fn one_set_releases_all_who_wait_and_those_who_come_later() {
     let crossing = Crossing::create();
     let [mut setter, mut late] = crossing.waiters(Net::Off);
-    let mut waiters: [Waiter; 4] = crossing.waiters(Net::Off);
-    fall_asleep(&mut waiters, "wait manual");
+    let mut waiters: [Party; 4] = crossing.waiters(Net::Off);
+    queue_up("wait manual", &mut waiters);
 
     let start = now_ns();
     setter.ask("set manual");
@@ -189,10 +142,10 @@ fn one_set_releases_all_who_wait_and_those_who_come_later() {
 fn those_who_wait_are_released_also_if_a_reset_follows_the_set_at_once() {
     let crossing = Crossing::create();
     let [mut setter] = crossing.waiters(Net::Off);
-    let mut waiters: [Waiter; 4] = crossing.waiters(Net::Off);
+    let mut waiters: [Party; 4] = crossing.waiters(Net::Off);
 
     for _ in 0..20 {
-        fall_asleep(&mut waiters, "wait manual");
+        queue_up("wait manual", &mut waiters);
         let start = now_ns();
         assert_eq!(setter.ask("flash manual"), "flashed");
 
@@ -205,8 +158,8 @@ fn those_who_wait_are_released_also_if_a_reset_follows_the_set_at_once() {
 fn a_set_of_an_auto_reset_event_releases_exactly_one() {
     let crossing = Crossing::create();
     let [mut setter] = crossing.waiters(Net::Off);
-    let mut waiters: [Waiter; 3] = crossing.waiters(Net::Off);
-    fall_asleep(&mut waiters, "wait auto");
+    let mut waiters: [Party; 3] = crossing.waiters(Net::Off);
+    queue_up("wait auto", &mut waiters);
 
     for released in 1..=3 {
         setter.ask("set auto");
@@ -279,9 +232,7 @@ fn sets_at_the_very_deadline_of_one_waiter_reach_the_other() {
         if hasty.reply().text == "ok" {
             setter.ask("set auto");
         }
-        let reply = patient.reply();
-        assert_eq!(reply.text, "ok");
-        assert!(reply.since(start) < prompt(), "{reply:?}");
+        assert_eq!(patient.soon(start), "ok");
     }
     assert_eq!(crossing.stage.region.rescues(), 0);
 }
@@ -294,11 +245,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait_short() {
 
     for kind in ["manual", "auto"] {
         waiter.tell(format_args!("timed {kind} 300"));
-        let mut signals = 0;
-        until("the end of the timed wait", || {
-            signals += u32::from(signal_thread(waiter.pid(), waiter.thread(), libc::SIGUSR1));
-            waiter.has_said()
-        });
+        let signals = waiter.interrupt_until_it_answers();
         let (reply, asked) = (waiter.reply(), Duration::from_millis(300));
         assert!(signals > 100, "only {signals} signals were sent");
         assert_eq!(reply.text, "TimedOut");
@@ -310,7 +257,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait_short() {
 fn a_stopped_waiter_is_released_when_it_goes_on() {
     let crossing = Crossing::create();
     let [mut setter, mut waiter] = crossing.waiters(Net::Off);
-    fall_asleep(std::slice::from_mut(&mut waiter), "wait manual");
+    waiter.fall_asleep("wait manual");
 
     waiter.signal(libc::SIGSTOP);
     common::until_stopped(waiter.pid());
@@ -358,7 +305,7 @@ fn a_death_releases_nobody_and_the_next_set_does() {
             let waiter = &mut [waiter];
             dead.tell(format_args!("wait {kind}"));
             dead.until_asleep();
-            fall_asleep(waiter, &format!("wait {kind}"));
+            queue_up(&format!("wait {kind}"), waiter);
 
             dead.kill();
             dead.reap();
@@ -384,9 +331,8 @@ fn the_set_of_a_waiter_that_was_killed_as_it_was_woken_reaches_the_next_or_is_go
             let survivor = &mut [survivor];
             setter.ask("busy");
             victim.ask("idle");
-            victim.tell("wait auto");
-            victim.until_asleep();
-            fall_asleep(survivor, "wait auto");
+            victim.fall_asleep("wait auto");
+            queue_up("wait auto", survivor);
 
             setter.ask(&format!("set-and-kill auto {}", victim.pid()));
             victim.reap();
@@ -407,7 +353,7 @@ fn the_set_of_a_waiter_that_was_killed_as_it_was_woken_reaches_the_next_or_is_go
 }
 
 /// Whether it is released: it has said so, or soon will.
-fn has_answered(waiter: &Waiter) -> bool {
+fn has_answered(waiter: &Party) -> bool {
     let end = now_ns() + prompt().as_nanos() as u64 / 2;
     while !waiter.has_said() && now_ns() < end {
         std::thread::yield_now();
@@ -419,11 +365,11 @@ fn has_answered(waiter: &Waiter) -> bool {
 fn all_who_wait_go_on_when_the_one_who_set_is_killed_at_any_moment() {
     let crossing = Crossing::create();
     let mut random = Random::new();
-    let mut waiters: [Waiter; 3] = crossing.waiters(Net::Off);
+    let mut waiters: [Party; 3] = crossing.waiters(Net::Off);
 
     for _ in 0..30 {
         let [mut setter] = crossing.waiters(Net::Off);
-        fall_asleep(&mut waiters, "wait manual");
+        queue_up("wait manual", &mut waiters);
         setter.tell("set manual");
         random.pause(Duration::from_micros(100));
         setter.kill();

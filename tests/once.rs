@@ -9,7 +9,8 @@ use std::time::Duration;
 use shmkit::{Error, Once, OnceLock, Shm, WaitError};
 
 use common::{
-    Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, roles, signal_thread, until, until_stopped,
+    Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, until, until_stopped,
+    with_and_without_the_net,
 };
 
 roles!(player, maker);
@@ -27,37 +28,14 @@ fn create() -> (Stage, Shm<Once>, Shm<OnceLock<Value>>) {
     (stage, once, value)
 }
 
-fn join<const N: usize>(net: Net, stage: &Stage) -> [Party; N] {
-    std::array::from_fn(|_| Party::join_as("player", net, stage))
-}
-
 fn count(stage: &Stage, what: usize) -> u64 {
     stage.board[what].load(Relaxed)
-}
-
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
-}
-
-fn queue_up(order: &str, waiters: &mut [Party]) {
-    for waiter in waiters {
-        waiter.tell(order);
-        waiter.until_asleep();
-    }
 }
 
 /// Lets it begin and stay in the middle.
 fn begin(runner: &mut Party) {
     runner.tell("stay");
     assert_eq!(runner.reply().text, "within");
-}
-
-#[track_caller]
-fn soon(party: &mut Party, start: u64) -> String {
-    let reply = party.reply();
-    assert!(reply.since(start) < prompt(), "after {:?}: {reply:?}", reply.since(start));
-    reply.text
 }
 
 // Does what it is told.
@@ -172,7 +150,7 @@ fn has_ended(child: u32) -> bool {
 #[test]
 fn of_eight_processes_one_makes_the_value_and_all_get_it() {
     let (stage, _once, value) = create();
-    let mut players: [Party; 8] = join(Net::Off, &stage);
+    let mut players: [Party; 8] = Party::join_many_as("player", Net::Off, &stage);
 
     for (number, player) in players.iter_mut().enumerate() {
         player.tell(format_args!("make {}", number + 1));
@@ -187,17 +165,17 @@ fn of_eight_processes_one_makes_the_value_and_all_get_it() {
 #[test]
 fn those_who_come_while_it_is_done_go_on_when_it_is_done() {
     let (stage, once, _value) = create();
-    let [mut runner, mut caller, mut waiter] = join(Net::Off, &stage);
+    let [mut runner, mut caller, mut waiter] = Party::join_many_as("player", Net::Off, &stage);
     begin(&mut runner);
-    queue_up("call", std::slice::from_mut(&mut caller));
-    queue_up("wait", std::slice::from_mut(&mut waiter));
+    caller.fall_asleep("call");
+    waiter.fall_asleep("wait");
     assert!(!once.is_completed());
 
     let start = now_ns();
     runner.tell("done");
 
-    assert_eq!(soon(&mut caller, start), "done");
-    assert_eq!(soon(&mut waiter, start), "done");
+    assert_eq!(caller.soon(start), "done");
+    assert_eq!(waiter.soon(start), "done");
     assert_eq!(runner.reply().text, "done");
     assert_eq!((count(&stage, BEGUN), count(&stage, DONE)), (1, 1));
 }
@@ -205,7 +183,7 @@ fn those_who_come_while_it_is_done_go_on_when_it_is_done() {
 #[test]
 fn timed_calls_and_waits_end_at_their_time_and_not_before() {
     let (stage, _once, _value) = create();
-    let [mut runner, mut other] = join(Net::Off, &stage);
+    let [mut runner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     begin(&mut runner);
 
     for order in ["call-timed 100", "wait-timed 100", "call-timed 0", "wait-timed 0"] {
@@ -222,16 +200,16 @@ fn timed_calls_and_waits_end_at_their_time_and_not_before() {
 #[test]
 fn one_who_panics_leaves_it_to_one_who_waits() {
     let (stage, _once, _value) = create();
-    let [mut runner, mut waiter, mut caller] = join(Net::Off, &stage);
+    let [mut runner, mut waiter, mut caller] = Party::join_many_as("player", Net::Off, &stage);
     begin(&mut runner);
-    queue_up("wait", std::slice::from_mut(&mut waiter));
-    queue_up("call", std::slice::from_mut(&mut caller));
+    waiter.fall_asleep("wait");
+    caller.fall_asleep("call");
 
     let start = now_ns();
     runner.tell("panic");
 
-    assert_eq!(soon(&mut caller, start), "done");
-    assert_eq!(soon(&mut waiter, start), "done");
+    assert_eq!(caller.soon(start), "done");
+    assert_eq!(waiter.soon(start), "done");
     assert_eq!(runner.reply().text, "panicked");
     assert_eq!((count(&stage, BEGUN), count(&stage, DONE)), (2, 1));
 }
@@ -239,25 +217,25 @@ fn one_who_panics_leaves_it_to_one_who_waits() {
 #[test]
 fn one_who_waits_before_anybody_has_begun_goes_on_when_it_is_done() {
     let (stage, once, _value) = create();
-    let [mut waiter] = join(Net::Off, &stage);
-    queue_up("wait", std::slice::from_mut(&mut waiter));
+    let [mut waiter] = Party::join_many_as("player", Net::Off, &stage);
+    waiter.fall_asleep("wait");
 
     let start = now_ns();
     once.call_once(|| ()).expect("done");
 
-    assert_eq!(soon(&mut waiter, start), "done");
+    assert_eq!(waiter.soon(start), "done");
 }
 
 #[test]
 fn a_stopped_process_is_still_doing_it() {
     let (stage, _once, _value) = create();
-    let [mut runner, mut other] = join(Net::Same, &stage);
+    let [mut runner, mut other] = Party::join_many_as("player", Net::Same, &stage);
     begin(&mut runner);
     runner.signal(libc::SIGSTOP);
     until_stopped(runner.pid());
 
     assert_eq!(other.ask("call-timed 1500"), "TimedOut");
-    queue_up("call", std::slice::from_mut(&mut other));
+    other.fall_asleep("call");
     runner.signal(libc::SIGCONT);
     runner.tell("done");
 
@@ -268,25 +246,18 @@ fn a_stopped_process_is_still_doing_it() {
 #[test]
 fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     let (stage, _once, _value) = create();
-    let [mut runner, mut other] = join(Net::Off, &stage);
+    let [mut runner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     begin(&mut runner);
     other.ask("interrupts");
     for order in ["call-timed 300", "wait-timed 300"] {
         other.tell(order);
-        until("the end of the timed wait", || {
-            signal_thread(other.pid(), other.thread(), libc::SIGUSR1);
-            other.has_said()
-        });
+        other.interrupt_until_it_answers();
         let reply = other.reply();
         assert_eq!(reply.text, "TimedOut");
         assert!(reply.took >= Duration::from_millis(300) && reply.took < Duration::from_millis(300) + prompt());
     }
     other.tell("call");
-    for _ in 0..200 {
-        other.until_asleep();
-        assert!(signal_thread(other.pid(), other.thread(), libc::SIGUSR1));
-    }
-    assert!(!other.has_said());
+    other.interrupt_asleep(200);
     runner.tell("done");
     assert_eq!(other.reply().text, "done");
 }
@@ -294,7 +265,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
 #[test]
 fn a_child_forked_in_the_middle_waits_for_its_parent_like_any_other() {
     let (stage, once, _value) = create();
-    let [mut parent] = join(Net::Off, &stage);
+    let [mut parent] = Party::join_many_as("player", Net::Off, &stage);
 
     assert_eq!(parent.ask("fork"), "done");
     assert!(once.is_completed());
@@ -303,7 +274,7 @@ fn a_child_forked_in_the_middle_waits_for_its_parent_like_any_other() {
 #[test]
 fn a_child_that_returns_from_what_its_parent_does_completes_nothing() {
     let (stage, _once, value) = create();
-    let [mut parent] = join(Net::Off, &stage);
+    let [mut parent] = Party::join_many_as("player", Net::Off, &stage);
 
     assert_eq!(parent.ask("fork-through"), "Ok(7)");
     assert_eq!(value.get(), Some(&[7; 64]));
@@ -315,15 +286,15 @@ fn a_child_that_returns_from_what_its_parent_does_completes_nothing() {
 fn one_of_those_who_wait_does_it_when_the_one_who_did_is_killed() {
     with_and_without_the_net(|net| {
         let (stage, _once, _value) = create();
-        let [runner, waiter, callers @ ..] = &mut join::<5>(net, &stage);
+        let [runner, waiter, callers @ ..] = &mut Party::join_many_as::<5>("player", net, &stage);
         begin(runner);
-        queue_up("wait", std::slice::from_mut(waiter));
+        waiter.fall_asleep("wait");
         queue_up("call", callers);
 
         let start = runner.kill();
 
-        callers.iter_mut().for_each(|caller| assert_eq!(soon(caller, start), "done"));
-        assert_eq!(soon(waiter, start), "done");
+        callers.iter_mut().for_each(|caller| assert_eq!(caller.soon(start), "done"));
+        assert_eq!(waiter.soon(start), "done");
         assert_eq!((count(&stage, BEGUN), count(&stage, DONE)), (2, 1));
         assert_eq!(stage.region.rescues(), 0);
     });
@@ -334,11 +305,11 @@ fn those_who_wait_get_on_when_one_after_the_other_is_killed_while_doing_it() {
     with_and_without_the_net(|net| {
         let (stage, _once, _value) = create();
         let mut waiter = Party::join_as("player", net, &stage);
-        let mut heirs = Vec::from(join::<4>(net, &stage));
+        let mut heirs = Vec::from(Party::join_many_as::<4>("player", net, &stage));
         let mut last = Party::join_as("player", net, &stage);
         let mut first = Party::join_as("player", net, &stage);
         begin(&mut first);
-        queue_up("wait", std::slice::from_mut(&mut waiter));
+        waiter.fall_asleep("wait");
         queue_up("stay", &mut heirs);
         let start = first.kill();
 
@@ -364,7 +335,7 @@ fn those_who_wait_get_on_when_one_after_the_other_is_killed_while_doing_it() {
 #[test]
 fn a_call_without_time_gets_what_a_dead_has_left() {
     let (stage, _once, _value) = create();
-    let [mut runner, mut other] = join(Net::Off, &stage);
+    let [mut runner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     begin(&mut runner);
     runner.kill();
     runner.reap();
@@ -377,10 +348,10 @@ fn a_call_without_time_gets_what_a_dead_has_left() {
 fn a_waiter_that_is_killed_disturbs_nobody() {
     with_and_without_the_net(|net| {
         let (stage, _once, _value) = create();
-        let [mut runner, mut dead, mut other] = join(net, &stage);
+        let [mut runner, mut dead, mut other] = Party::join_many_as("player", net, &stage);
         begin(&mut runner);
-        queue_up("call", std::slice::from_mut(&mut dead));
-        queue_up("call", std::slice::from_mut(&mut other));
+        dead.fall_asleep("call");
+        other.fall_asleep("call");
         dead.kill();
         dead.reap();
         until("the news of the death", || !stage.pids().contains(&dead.pid()));
@@ -389,7 +360,7 @@ fn a_waiter_that_is_killed_disturbs_nobody() {
         let start = now_ns();
         runner.tell("done");
 
-        assert_eq!(soon(&mut other, start), "done");
+        assert_eq!(other.soon(start), "done");
         assert_eq!(count(&stage, BEGUN), 1);
         assert_eq!(stage.region.rescues(), 0);
     });

@@ -8,8 +8,8 @@ use std::time::Duration;
 use shmkit::{Permit, Permits, Shm, WaitError};
 
 use common::{
-    Child, Net, Parent, Party, Random, Stage, exec_sleep, exit_now, fork, interrupt_on, now_ns, prompt, roles, signal,
-    signal_thread, sleep_for_ever, stay_on_cpu_0, until, until_stopped,
+    Child, Net, Parent, Party, Random, Stage, answer, exec_sleep, exit_now, fork, interrupt_on, now_ns, prompt,
+    queue_up, roles, signal, sleep_for_ever, stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
 };
 
 roles!(party, singer);
@@ -17,7 +17,7 @@ roles!(party, singer);
 /// Does with the permits of the stage what it is told, and answers.
 fn party(parent: &mut Parent) {
     let stage = Stage::open(parent.argument(0));
-    parent.say(format_args!("{} 0 here", now_ns()));
+    answer(parent, now_ns(), "here");
     let permits = stage.region.get::<Permits>("permits").expect("the permits");
     let mut held = Vec::new();
     loop {
@@ -63,8 +63,7 @@ fn party(parent: &mut Parent) {
             "exec" => exec_sleep(),
             other => panic!("no order {other:?}"),
         };
-        let at = now_ns();
-        parent.say(format_args!("{at} {} {text}", at - start));
+        answer(parent, start, &text);
     }
 }
 
@@ -84,20 +83,6 @@ fn stage(count: u32) -> (Stage, Shm<Permits>) {
     let stage = Stage::create();
     let permits = stage.region.insert("permits", Permits::new(count).expect("1 to 64")).expect("room");
     (stage, permits)
-}
-
-/// Each scene is played without the safety net, where a lost wake-up is a hang, and with it.
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
-}
-
-/// Lets each of the waiters ask and fall asleep, one after the other.
-fn queue_up(waiters: &mut [Party]) {
-    for waiter in waiters {
-        waiter.tell("acquire");
-        waiter.until_asleep();
-    }
 }
 
 /// Each of the waiters got a permit soon after `start`; says how many of these came back from the dead.
@@ -135,7 +120,7 @@ fn one_drop_wakes_exactly_one_and_two_wake_two() {
     let (stage, permits) = stage(2);
     let [owner, waiters @ ..] = &mut Party::join_many::<4>(Net::Off, &stage);
     assert_eq!([owner.ask("acquire"), owner.ask("acquire")], ["ok", "ok"]);
-    queue_up(waiters);
+    queue_up("acquire", waiters);
 
     assert_eq!(owner.ask("drop"), "dropped");
     until("one who got on", || waiters.iter().any(|waiter| waiter.has_said()));
@@ -166,8 +151,7 @@ fn a_timed_acquire_fails_after_its_timeout_and_not_before_or_succeeds_when_one_i
         assert_eq!(reply.text, "TimedOut");
         assert!(reply.took >= timeout && reply.took < timeout + prompt(), "{reply:?}");
     }
-    party.tell("timed 15000");
-    party.until_asleep();
+    party.fall_asleep("timed 15000");
     let start = now_ns();
     drop(held);
     assert_eq!(all_get_on(start, std::slice::from_mut(&mut party)), 0);
@@ -203,20 +187,13 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     party.ask("interrupts");
 
     party.tell("timed 300");
-    until("the end of the timed wait", || {
-        signal_thread(party.pid(), party.thread(), libc::SIGUSR1);
-        party.has_said()
-    });
+    party.interrupt_until_it_answers();
     let reply = party.reply();
     assert_eq!(reply.text, "TimedOut");
     let asked = Duration::from_millis(300);
     assert!(reply.took >= asked && reply.took < asked + prompt(), "{reply:?}");
     party.tell("acquire");
-    for _ in 0..100 {
-        party.until_asleep();
-        assert!(signal_thread(party.pid(), party.thread(), libc::SIGUSR1));
-    }
-    assert!(!party.has_said());
+    party.interrupt_asleep(100);
     drop(held);
     assert_eq!(party.reply().text, "ok");
 }
@@ -231,7 +208,7 @@ fn a_stopped_holder_is_alive() {
     until_stopped(holder.pid());
     assert_eq!(other.ask("try"), "WouldBlock");
     assert_eq!(other.ask("timed 1500"), "TimedOut");
-    queue_up(std::slice::from_mut(&mut other));
+    other.fall_asleep("acquire");
     holder.signal(libc::SIGCONT);
     assert_eq!(holder.ask("drop"), "dropped");
 
@@ -259,7 +236,7 @@ fn the_permits_of_a_killed_holder_go_to_those_who_wait_each_once() {
         let (stage, permits) = stage(3);
         let [holder, waiters @ ..] = &mut Party::join_many::<5>(net, &stage);
         (0..3).for_each(|_| assert_eq!(holder.ask("acquire"), "ok"));
-        queue_up(waiters);
+        queue_up("acquire", waiters);
         let [first, second, third, last] = waiters;
 
         let start = holder.kill();
@@ -304,8 +281,8 @@ fn waiters_get_on_when_holders_first_waiter_and_watcher_are_killed_at_one_blow()
             let [watcher, holder, other, first, survivors @ ..] = &mut Party::join_many::<6>(net, &stage);
             assert_eq!(holder.ask("acquire"), "ok");
             assert_eq!(other.ask("acquire"), "ok");
-            queue_up(std::slice::from_mut(first));
-            queue_up(survivors);
+            first.fall_asleep("acquire");
+            queue_up("acquire", survivors);
 
             let start = now_ns();
             [watcher, holder, other, first].iter().for_each(|party| party.signal(libc::SIGKILL));
@@ -329,8 +306,8 @@ fn the_next_sleeper_gets_on_when_the_one_that_was_woken_and_owes_it_a_wake_up_is
             assert_ne!(holder.ask("acquire"), "WouldBlock");
             let mut woken = Party::join_as("party", net, &stage);
             woken.ask("idle");
-            queue_up(std::slice::from_mut(&mut woken));
-            queue_up(std::slice::from_mut(&mut next));
+            woken.fall_asleep("acquire");
+            next.fall_asleep("acquire");
 
             let start = now_ns();
             holder.ask(&format!("drop-two-and-kill {}", woken.pid()));
@@ -351,7 +328,7 @@ fn waiters_get_on_when_the_holder_ends_or_becomes_another_program() {
             let [mut holder, mut waiter] = Party::join_many(net, &stage);
             assert_eq!(holder.ask("acquire"), "ok");
             assert_eq!(holder.ask("forget"), "forgotten");
-            queue_up(std::slice::from_mut(&mut waiter));
+            waiter.fall_asleep("acquire");
 
             let start = now_ns();
             holder.tell(end);

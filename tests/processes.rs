@@ -1,304 +1,29 @@
-//! Who takes part in a region and who is dead: across fork, exec, threads, full tables, users and PID namespaces.
+//! Who takes part in a region and who is dead: across exec, threads, full tables, users and PID namespaces.
 
 mod common;
 
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
-use std::time::Duration;
 
 use shmkit::{Error, LockError, Region, RegionOptions};
 
 use common::{
-    Child, Name, Net, Parent, Party, Stage, become_nobody, fork, forking_party, is_root, limit, mappings, now_ns, obey,
-    party, prompt, roles, sleep_for_ever, threads, unshare_pids, until, until_in_futex,
+    Child, Name, Net, Parent, Party, Stage, become_nobody, fork, is_root, limit, mappings, party, roles, threads,
+    unshare_pids, until,
 };
 
 roles!(
     party,
-    forking_party,
-    heir_of_a_region,
-    forker_in_a_storm,
-    forker_while_opening,
-    guard_dropper,
     twice,
-    late_forker,
-    crowd,
     without_threads,
     keeperless,
     nobody,
     creator,
     inner_party,
     inner_party_with_a_high_pid,
-    nobody_opens,
+    nobody_opens
 );
-
-// Fork.
-
-#[test]
-fn a_forked_child_is_a_participant_of_its_own() {
-    let stage = Stage::create();
-    let (mut parent, mut child) = Party::join_and_fork(&stage);
-
-    assert_eq!(child.ask("lock"), "ok");
-    assert!(stage.pids().contains(&parent.pid()) && stage.pids().contains(&child.pid), "{:?}", stage.pids());
-    assert_eq!(parent.ask("try"), "WouldBlock");
-    assert_eq!(child.ask("unlock"), "unlocked");
-    assert_eq!(parent.ask("lock"), "ok");
-    assert_eq!(child.ask("try"), "WouldBlock");
-}
-
-#[test]
-fn a_parent_gets_the_lock_of_its_killed_forked_child() {
-    let stage = Stage::create();
-    let (mut parent, mut child) = Party::join_and_fork(&stage);
-    assert_eq!(child.ask("lock"), "ok");
-    parent.tell("pass");
-    parent.until_asleep();
-
-    let start = now_ns();
-    assert!(common::signal(child.pid, libc::SIGKILL));
-
-    got_soon(&mut parent, start);
-}
-
-#[test]
-fn a_forked_child_gets_the_lock_of_its_killed_parent() {
-    let stage = Stage::create();
-    let (mut parent, mut child) = Party::join_and_fork(&stage);
-    assert_eq!(parent.ask("lock"), "ok");
-    child.tell("pass");
-    until_in_futex(child.pid, child.pid);
-
-    let start = parent.kill();
-    let reply = child.reply();
-
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
-}
-
-#[test]
-fn a_third_process_gets_the_lock_when_parent_and_forked_child_are_killed() {
-    let stage = Stage::create();
-    let mut other = Party::join(&stage);
-    let (parent, mut child) = Party::join_and_fork(&stage);
-    assert_eq!(child.ask("lock"), "ok");
-    other.tell("pass");
-    other.until_asleep();
-
-    let start = parent.kill();
-    assert!(common::signal(child.pid, libc::SIGKILL));
-
-    got_soon(&mut other, start);
-}
-
-// Locks, forks, and lets the child drop its copy of the guard.
-fn guard_dropper(parent: &mut Parent) {
-    let stage = Stage::open(parent.argument(0));
-    let guard = stage.mutex.lock().expect("a free mutex");
-    let mut guard = Some(guard);
-    let child = fork(|| {
-        drop(guard.take());
-        assert!(matches!(stage.mutex.try_lock(), Err(LockError::WouldBlock)));
-        // Again as a process that has a token of its own.
-        assert!(matches!(stage.mutex.lock_timeout(Duration::from_millis(20)), Err(LockError::TimedOut)));
-    });
-    assert_eq!(child.reap(), 0);
-    parent.say("dropped");
-    obey(parent, &stage);
-}
-
-#[test]
-fn a_guard_dropped_in_a_forked_child_unlocks_nothing() {
-    let stage = Stage::create();
-    let mut other = Party::join(&stage);
-    let mut owner = Child::spawn("guard_dropper", &[stage.name()]);
-
-    owner.expect("dropped");
-
-    assert_eq!(other.ask("try"), "WouldBlock");
-    assert_eq!(other.ask("timed 50"), "TimedOut");
-}
-
-// Creates the region that is to go with it, forks, and lets the child drop its copy of the handles.
-fn heir_of_a_region(parent: &mut Parent) {
-    let region = RegionOptions::new().unlink_on_drop(true).create(parent.argument(0), 1 << 12).expect("a region");
-    let mut handle = Some(region.clone());
-    let mut region = Some(region);
-    let quiet = fork(|| {
-        region.take();
-        handle.take();
-    });
-    assert_eq!(quiet.reap(), 0);
-    let participant = fork(|| {
-        let region = region.take();
-        region.as_ref().expect("inherited").insert("from the child", AtomicU64::new(1)).expect("room");
-        handle.take();
-    });
-    assert_eq!(participant.reap(), 0);
-    parent.say("reaped");
-    parent.expect("drop");
-    drop(handle);
-    drop(region);
-    parent.say("dropped");
-}
-
-#[test]
-fn only_the_creator_unlinks_on_drop_and_a_forked_child_detaches_nobody_else() {
-    let name = Name::new();
-    let mut creator = Child::spawn("heir_of_a_region", &[&name]);
-
-    creator.expect("reaped");
-    let region = Region::open(&name).expect("still there");
-    let pids: Vec<_> = region.participants().iter().map(|participant| participant.pid).collect();
-    assert_eq!(pids, [creator.pid(), std::process::id()]);
-    creator.tell("drop");
-    creator.expect("dropped");
-
-    assert!(!name.exists());
-}
-
-// Forks again and again while other threads open, close, create and drop regions.
-fn forker_in_a_storm(parent: &mut Parent) {
-    let stage = Stage::open(parent.argument(0));
-    let storm = [1, 2].map(|index| parent.argument(index).to_owned());
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for name in &storm {
-            scope.spawn(|| {
-                while !done.load(Relaxed) {
-                    drop(Region::open(name).expect("a region of the storm"));
-                }
-            });
-        }
-        scope.spawn(|| {
-            while !done.load(Relaxed) {
-                let region = RegionOptions::new().participants(2).anonymous(1).expect("a region");
-                region.insert("object", AtomicU64::new(0)).expect("room");
-            }
-        });
-        for _ in 0..200 {
-            let child = fork(|| {
-                let mut guard = stage.mutex.lock_timeout(common::BOUND).expect("the mutex");
-                guard[0] += 1;
-            });
-            assert_eq!(child.reap(), 0);
-        }
-        done.store(true, Relaxed);
-    });
-    parent.say("survived");
-}
-
-#[test]
-fn a_child_forked_while_other_threads_open_and_close_regions_can_lock() {
-    let stage = Stage::create();
-    let storm = [Name::new(), Name::new()];
-    let _regions = storm.each_ref().map(|name| Region::create(name, 1).expect("a region"));
-    let mut forker = Child::spawn("forker_in_a_storm", &[stage.name(), &storm[0], &storm[1]]);
-
-    forker.expect("survived");
-
-    assert_eq!(stage.mutex.lock().expect("a sound mutex")[0], 200);
-}
-
-// Forks children that stay, while another thread opens and closes a region.
-fn forker_while_opening(parent: &mut Parent) {
-    let name = parent.argument(0).to_owned();
-    let done = AtomicBool::new(false);
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while !done.load(Relaxed) {
-                drop(Region::open(&name).expect("the region"));
-            }
-        });
-        let children: Vec<_> = (0..100).map(|_| fork(|| sleep_for_ever())).collect();
-        done.store(true, Relaxed);
-        parent.say("forked");
-        parent.expect("end");
-        drop(children);
-    });
-}
-
-#[test]
-fn a_child_forked_while_another_thread_opens_a_region_does_not_keep_its_name_locked() {
-    let name = Name::new();
-    let _region = Region::create(&name, 1).expect("a region");
-    let mut forker = Child::spawn("forker_while_opening", &[&name]);
-    forker.expect("forked");
-
-    Region::unlink(&name).expect("nobody opens it");
-
-    assert!(!name.exists());
-    forker.tell("end");
-}
-
-// Has no region when it forks; then both have the same one.
-fn late_forker(parent: &mut Parent) {
-    drop(Stage::open(parent.argument(0)));
-    let name = parent.argument(0).to_owned();
-    let child = fork(|| {
-        let stage = Stage::open(&name);
-        stage.mutex.lock().expect("the mutex")[0] += 1;
-        assert!(stage.pids().contains(&std::process::id()));
-    });
-    assert_eq!(child.reap(), 0);
-    parent.say("reaped");
-    let stage = Stage::open(&name);
-    obey(parent, &stage);
-}
-
-#[test]
-fn a_process_whose_parent_has_left_the_region_takes_part_as_itself() {
-    let stage = Stage::create();
-    let mut forker = Child::spawn("late_forker", &[stage.name()]);
-
-    forker.expect("reaped");
-
-    assert_eq!(stage.mutex.lock().expect("a sound mutex")[0], 1);
-    forker.tell("lock");
-    assert!(forker.hear().ends_with(" ok"));
-}
-
-// Forks more children than the region has room for.
-fn crowd(parent: &mut Parent) {
-    let stage = Stage::open(parent.argument(0));
-    let capacity = stage.region.capacity();
-    // The test and this process take part; so may these.
-    let children: Vec<_> = (2..capacity)
-        .map(|index| {
-            let child = fork(|| {
-                drop(stage.mutex.lock().expect("room"));
-                stage.board[index].store(1, Release);
-                sleep_for_ever();
-            });
-            until("a child that takes part", || stage.board[index].load(Acquire) == 1);
-            child
-        })
-        .collect();
-    let last = fork(|| {
-        let full = |error| matches!(error, LockError::Failed(Error::TooManyParticipants { .. }));
-        assert!(stage.mutex.lock().is_err_and(full));
-        let full = |error| matches!(error, LockError::Failed(Error::TooManyParticipants { .. }));
-        assert!(stage.mutex.try_lock().is_err_and(full));
-        assert!(matches!(Region::anonymous(1), Err(Error::TooManyParticipants { .. })));
-        stage.board[0].store(1, Release);
-        until("room", || stage.board[1].load(Acquire) == 1);
-        drop(stage.mutex.lock().expect("room at last"));
-    });
-    until("the one that has no room", || stage.board[0].load(Acquire) == 1);
-    drop(children);
-    stage.board[1].store(1, Release);
-    assert_eq!(last.reap(), 0);
-    parent.say("done");
-}
-
-#[test]
-fn a_forked_child_without_room_in_the_table_is_told_so_until_there_is_room() {
-    let stage = Stage::create_with(RegionOptions::new().participants(4));
-    let mut crowd = Child::spawn("crowd", &[stage.name()]);
-
-    crowd.expect("done");
-}
 
 // Exec, threads, descriptors.
 
@@ -340,11 +65,10 @@ fn an_owner_that_closes_all_descriptors_is_alive_until_it_is_dead() {
     assert_eq!(owner.ask("close-files"), "closed");
     assert_eq!(other.ask("timed 300"), "TimedOut");
     assert!(stage.pids().contains(&owner.pid()));
-    other.tell("pass");
-    other.until_asleep();
+    other.fall_asleep("pass");
     let start = owner.kill();
 
-    got_soon(&mut other, start);
+    assert_eq!(other.soon(start), "poisoned OwnerDied");
 }
 
 #[test]
@@ -353,12 +77,11 @@ fn a_waiter_that_closes_all_descriptors_gets_the_lock_of_a_dead_owner() {
     let [mut owner, mut other] = Party::join_many(Net::Off, &stage);
     assert_eq!(owner.ask("lock"), "ok");
     assert_eq!(other.ask("close-files"), "closed");
-    other.tell("pass");
-    other.until_asleep();
+    other.fall_asleep("pass");
 
     let start = owner.kill();
 
-    got_soon(&mut other, start);
+    assert_eq!(other.soon(start), "poisoned OwnerDied");
 }
 
 // Opens a region twice and counts what that takes.
@@ -398,27 +121,29 @@ fn without_threads(parent: &mut Parent) {
     party(parent);
 }
 
-#[test]
-fn a_process_whose_keeper_cannot_be_started_takes_part_all_the_same() {
-    let stage = Stage::create_with(RegionOptions::new().mode(0o666));
-    let mut poor = Party::join_as("without_threads", Net::Off, &stage);
-    let mut rich = Party::join(&stage);
+/// One who plays `role` has no keeper and takes part all the same: its death is found, and so is that of another one by it.
+fn has_no_keeper_and_takes_part(role: &str, stage: &Stage) {
+    let mut poor = Party::join_as(role, Net::Off, stage);
+    let mut rich = Party::join(stage);
     let has_keeper = |pid| stage.region.participants().iter().any(|other| other.pid == pid && other.has_keeper);
     assert!(!has_keeper(poor.pid()));
 
-    // Its death is found, and so is that of another one by it.
     assert_eq!(poor.ask("lock"), "ok");
-    rich.tell("lock");
-    rich.until_asleep();
+    rich.fall_asleep("lock");
     let start = poor.kill();
-    let reply = rich.reply();
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
-    let mut poor = Party::join_as("without_threads", Net::Off, &stage);
+    assert_eq!(rich.soon(start), "poisoned OwnerDied");
+    let mut poor = Party::join_as(role, Net::Off, stage);
     poor.tell("pass");
     let start = rich.kill();
 
-    got_soon(&mut poor, start);
+    assert_eq!(poor.soon(start), "poisoned OwnerDied");
+}
+
+#[test]
+fn a_process_whose_keeper_cannot_be_started_takes_part_all_the_same() {
+    let stage = Stage::create_with(RegionOptions::new().mode(0o666));
+
+    has_no_keeper_and_takes_part("without_threads", &stage);
 }
 
 // Joins, but wants no thread for that.
@@ -431,25 +156,7 @@ fn keeperless(parent: &mut Parent) {
 
 #[test]
 fn a_process_that_wants_no_keeper_has_no_thread_and_takes_part_all_the_same() {
-    let stage = Stage::create();
-    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
-    let mut rich = Party::join(&stage);
-    let has_keeper = |pid| stage.region.participants().iter().any(|other| other.pid == pid && other.has_keeper);
-    assert!(!has_keeper(poor.pid()));
-
-    // Its death is found, and so is that of another one by it.
-    assert_eq!(poor.ask("lock"), "ok");
-    rich.tell("lock");
-    rich.until_asleep();
-    let start = poor.kill();
-    let reply = rich.reply();
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
-    let mut poor = Party::join_as("keeperless", Net::Off, &stage);
-    poor.tell("pass");
-    let start = rich.kill();
-
-    got_soon(&mut poor, start);
+    has_no_keeper_and_takes_part("keeperless", &Stage::create());
 }
 
 #[test]
@@ -461,14 +168,11 @@ fn processes_of_which_none_has_a_keeper_find_each_others_deaths() {
     let mut waiter = Party::join_as("keeperless", Net::Off, &stage);
     assert!(stage.region.participants().iter().all(|participant| !participant.has_keeper));
     assert_eq!(owner.ask("lock"), "ok");
-    waiter.tell("lock");
-    waiter.until_asleep();
+    waiter.fall_asleep("lock");
 
     let start = owner.kill();
 
-    let reply = waiter.reply();
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(waiter.soon(start), "poisoned OwnerDied");
 }
 
 // A full table.
@@ -534,19 +238,15 @@ fn processes_of_different_users_recover_from_each_others_deaths() {
     let mut root = Party::join(&stage);
     let mut nobody = Party::join_as("nobody", Net::Off, &stage);
     assert_eq!(nobody.ask("lock"), "ok");
-    root.tell("lock");
-    root.until_asleep();
+    root.fall_asleep("lock");
 
     let start = nobody.kill();
-    let reply = root.reply();
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(root.soon(start), "poisoned OwnerDied");
     let mut nobody = Party::join_as("nobody", Net::Off, &stage);
-    nobody.tell("pass");
-    nobody.until_asleep();
+    nobody.fall_asleep("pass");
     let start = root.kill();
 
-    got_soon(&mut nobody, start);
+    assert_eq!(nobody.soon(start), "poisoned OwnerDied");
 }
 
 // Becomes nobody, tries to open one region, creates another one and unlinks it.
@@ -611,12 +311,11 @@ fn an_owner_killed_in_an_inner_pid_namespace_is_found_dead_from_outside() {
     // Outside there is a living process of this number, too.
     assert!(stage.pids().contains(&1) && common::signal(1, 0));
     assert_eq!(inner.ask("lock"), "ok");
-    outer.tell("pass");
-    outer.until_asleep();
+    outer.fall_asleep("pass");
 
     let start = inner.kill();
 
-    got_soon(&mut outer, start);
+    assert_eq!(outer.soon(start), "poisoned OwnerDied");
 }
 
 #[test]
@@ -631,7 +330,7 @@ fn an_owner_killed_outside_is_found_dead_from_an_inner_pid_namespace() {
 
     let start = outer.kill();
 
-    got_soon(&mut inner, start);
+    assert_eq!(inner.soon(start), "poisoned OwnerDied");
 }
 
 #[test]
@@ -647,7 +346,7 @@ fn an_owner_killed_in_one_pid_namespace_is_found_dead_from_another() {
 
     let start = one.kill();
 
-    got_soon(&mut other, start);
+    assert_eq!(other.soon(start), "poisoned OwnerDied");
 }
 
 #[test]
@@ -667,12 +366,4 @@ fn an_owner_in_an_inner_pid_namespace_is_alive_though_nobody_outside_has_its_num
     assert_eq!(inner.ask("unlock"), "unlocked");
 
     assert_eq!(outer.ask("lock"), "ok");
-}
-
-/// The party, which was waiting, had the lock soon after its owner was killed, and nobody's safety net had to help.
-#[track_caller]
-fn got_soon(party: &mut Party, start: u64) {
-    let reply = party.reply();
-    assert_eq!(reply.text, "poisoned OwnerDied");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
 }

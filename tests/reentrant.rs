@@ -9,8 +9,8 @@ use std::time::Duration;
 use shmkit::{LockError, LockResult, ReentrantMutex, ReentrantMutexGuard, Shm};
 
 use common::{
-    Child, Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, roles, signal_thread, until,
-    until_stopped,
+    Child, Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, until,
+    until_stopped, with_and_without_the_net,
 };
 
 roles!(player, reopener);
@@ -25,29 +25,11 @@ fn create() -> (Stage, Shm<Numbers>) {
     (stage, numbers)
 }
 
-fn join<const N: usize>(net: Net, stage: &Stage) -> [Party; N] {
-    std::array::from_fn(|_| Party::join_as("player", net, stage))
-}
-
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
-}
-
-fn queue_up(waiters: &mut [Party]) {
-    for waiter in waiters {
-        waiter.tell("pass");
-        waiter.until_asleep();
-    }
-}
-
 /// Each of the survivors had the lock soon after `start`, after a death.
 #[track_caller]
 fn all_get_on(stage: &Stage, start: u64, survivors: &mut [Party]) {
     for survivor in survivors {
-        let reply = survivor.reply();
-        assert_eq!(reply.text, "poisoned OwnerDied");
-        assert!(reply.since(start) < prompt(), "after {:?}: {reply:?}", reply.since(start));
+        assert_eq!(survivor.soon(start), "poisoned OwnerDied");
     }
     assert_eq!(stage.region.rescues(), 0);
 }
@@ -142,7 +124,7 @@ fn outcome<'a>(locked: LockResult<Guard<'a>>, guards: &mut Vec<Guard<'a>>) -> St
 #[test]
 fn n_locks_by_one_thread_need_n_unlocks_and_keep_all_others_out_meanwhile() {
     let (stage, _numbers) = create();
-    let [mut owner, mut other] = join(Net::Off, &stage);
+    let [mut owner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     for order in ["lock", "try", "timed 0", "lock"] {
         assert_eq!(owner.ask(order), "ok");
     }
@@ -153,20 +135,18 @@ fn n_locks_by_one_thread_need_n_unlocks_and_keep_all_others_out_meanwhile() {
         assert_eq!(owner.ask("thread"), "WouldBlock");
         assert_eq!(owner.ask("unlock"), left);
     }
-    queue_up(std::slice::from_mut(&mut other));
+    other.fall_asleep("pass");
     let start = now_ns();
     assert_eq!(owner.ask("unlock"), "0");
 
-    let reply = other.reply();
-    assert_eq!(reply.text, "ok");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(other.soon(start), "ok");
     assert_eq!(owner.ask("thread"), "ok");
 }
 
 #[test]
 fn a_timed_lock_fails_after_its_timeout_and_not_before() {
     let (stage, _numbers) = create();
-    let [mut owner, mut other] = join(Net::Off, &stage);
+    let [mut owner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     owner.ask("lock");
 
     for timeout in [Duration::from_millis(1), Duration::from_millis(100)] {
@@ -180,7 +160,7 @@ fn a_timed_lock_fails_after_its_timeout_and_not_before() {
 #[test]
 fn eight_processes_count_exactly_with_two_guards_each() {
     let (stage, numbers) = create();
-    let mut players: [Party; 8] = join(Net::Off, &stage);
+    let mut players: [Party; 8] = Party::join_many_as("player", Net::Off, &stage);
 
     players.iter_mut().for_each(|player| player.tell("add 3000"));
     players.iter_mut().for_each(|player| assert_eq!(player.reply().text, "added"));
@@ -191,7 +171,7 @@ fn eight_processes_count_exactly_with_two_guards_each() {
 #[test]
 fn a_stopped_owner_is_alive_and_still_the_owner_when_it_goes_on() {
     let (stage, _numbers) = create();
-    let [mut owner, mut other] = join(Net::Same, &stage);
+    let [mut owner, mut other] = Party::join_many_as("player", Net::Same, &stage);
     owner.ask("lock");
     owner.signal(libc::SIGSTOP);
     until_stopped(owner.pid());
@@ -210,14 +190,11 @@ fn a_stopped_owner_is_alive_and_still_the_owner_when_it_goes_on() {
 #[test]
 fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     let (stage, _numbers) = create();
-    let [mut owner, mut other] = join(Net::Off, &stage);
+    let [mut owner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     other.ask("interrupts");
     owner.ask("lock");
     other.tell("timed 300");
-    until("the end of the timed wait", || {
-        signal_thread(other.pid(), other.thread(), libc::SIGUSR1);
-        other.has_said()
-    });
+    other.interrupt_until_it_answers();
     let reply = other.reply();
 
     assert_eq!(reply.text, "TimedOut");
@@ -227,7 +204,7 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
 #[test]
 fn a_forked_child_is_not_its_parent_and_its_guards_unlock_nothing() {
     let (stage, _numbers) = create();
-    let [mut parent, mut other] = join(Net::Off, &stage);
+    let [mut parent, mut other] = Party::join_many_as("player", Net::Off, &stage);
     parent.ask("lock");
     parent.ask("lock");
 
@@ -259,7 +236,7 @@ fn a_forgotten_guard_is_that_of_a_dead_owner_once_its_process_has_left_and_come_
     let (stage, _numbers) = create();
     let mut reopener = Child::spawn("reopener", &[stage.name()]);
     reopener.expect("open again");
-    let [mut other] = join(Net::Off, &stage);
+    let [mut other] = Party::join_many_as("player", Net::Off, &stage);
     let mut ask = |order: &str| {
         reopener.tell(order);
         common::Reply::parse(&reopener.hear()).text
@@ -281,11 +258,11 @@ fn a_forgotten_guard_is_that_of_a_dead_owner_once_its_process_has_left_and_come_
 fn waiters_get_on_when_the_owner_is_killed_with_several_guards() {
     with_and_without_the_net(|net| {
         let (stage, _numbers) = create();
-        let [owner, waiters @ ..] = &mut join::<4>(net, &stage);
+        let [owner, waiters @ ..] = &mut Party::join_many_as::<4>("player", net, &stage);
         owner.ask("lock");
         owner.ask("lock");
         owner.ask("lock");
-        queue_up(waiters);
+        queue_up("pass", waiters);
 
         let start = owner.kill();
 
@@ -304,10 +281,10 @@ fn waiters_get_on_when_the_owner_is_killed_with_several_guards() {
 fn waiters_get_on_when_owner_and_first_waiter_are_killed_at_one_blow() {
     with_and_without_the_net(|net| {
         let (stage, _numbers) = create();
-        let [owner, others @ ..] = &mut join::<5>(net, &stage);
+        let [owner, others @ ..] = &mut Party::join_many_as::<5>("player", net, &stage);
         owner.ask("lock");
         owner.ask("lock");
-        queue_up(others);
+        queue_up("pass", others);
         let [first, survivors @ ..] = others;
 
         let start = now_ns();
@@ -320,7 +297,7 @@ fn waiters_get_on_when_owner_and_first_waiter_are_killed_at_one_blow() {
 #[test]
 fn try_lock_gets_the_lock_of_an_owner_that_is_known_to_be_dead() {
     let (stage, _numbers) = create();
-    let [mut owner, mut other] = join(Net::Off, &stage);
+    let [mut owner, mut other] = Party::join_many_as("player", Net::Off, &stage);
     owner.ask("lock");
     owner.ask("lock");
     owner.kill();

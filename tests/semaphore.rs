@@ -8,8 +8,8 @@ use std::time::Duration;
 use shmkit::{Semaphore, Shm};
 
 use common::{
-    Net, Parent, Party, Random, Stage, fork, interrupt_on, now_ns, prompt, roles, signal, signal_thread, stay_on_cpu_0,
-    until, until_stopped,
+    Net, Parent, Party, Random, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, signal,
+    stay_on_cpu_0, until, until_stopped, with_and_without_the_net,
 };
 
 roles!(party);
@@ -17,7 +17,7 @@ roles!(party);
 /// Does with the semaphore of the stage what it is told, and answers.
 fn party(parent: &mut Parent) {
     let stage = Stage::open(parent.argument(0));
-    parent.say(format_args!("{} 0 here", now_ns()));
+    answer(parent, now_ns(), "here");
     let semaphore = stage.region.get::<Semaphore>("semaphore").expect("the semaphore");
     loop {
         let order = parent.hear();
@@ -51,8 +51,7 @@ fn party(parent: &mut Parent) {
             }
             other => panic!("no order {other:?}"),
         };
-        let at = now_ns();
-        parent.say(format_args!("{at} {} {text}", at - start));
+        answer(parent, start, &text);
     }
 }
 
@@ -68,28 +67,12 @@ fn stage(value: u32) -> (Stage, Shm<Semaphore>) {
     (stage, semaphore)
 }
 
-/// Each scene is played without the safety net, where a lost wake-up is a hang, and with it.
-fn with_and_without_the_net(scene: impl Fn(Net)) {
-    scene(Net::Off);
-    scene(Net::Same);
-}
-
-/// Lets each of the waiters ask and fall asleep, one after the other.
-fn queue_up(order: &str, waiters: &mut [Party]) {
-    for waiter in waiters {
-        waiter.tell(order);
-        waiter.until_asleep();
-    }
-}
-
 /// The one of them that has an answer; nobody else has.
 #[track_caller]
 fn the_one_who_got_on(waiters: &mut [Party], start: u64) -> usize {
     until("one who got on", || waiters.iter().any(|waiter| waiter.has_said()));
     let index = waiters.iter().position(|waiter| waiter.has_said()).expect("the one found");
-    let reply = waiters[index].reply();
-    assert_eq!(reply.text, "ok");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(waiters[index].soon(start), "ok");
     for other in waiters.iter_mut().enumerate().filter_map(|(i, other)| (i != index).then_some(other)) {
         other.until_asleep();
         assert!(!other.has_said());
@@ -119,8 +102,7 @@ fn the_value_goes_down_to_0_and_there_a_try_fails_at_once_and_leaves_0() {
 fn a_process_that_has_acquired_nothing_may_release() {
     let (stage, _semaphore) = stage(0);
     let [mut waiter, mut releaser] = Party::join_many(Net::Off, &stage);
-    waiter.tell("acquire");
-    waiter.until_asleep();
+    waiter.fall_asleep("acquire");
 
     assert_eq!(releaser.ask("release"), "ok");
 
@@ -157,9 +139,7 @@ fn a_release_of_two_and_two_of_one_wake_two() {
             semaphore.release().expect("room");
         }
         for party in &mut parties {
-            let reply = party.reply();
-            assert_eq!(reply.text, "ok");
-            assert!(reply.since(start) < prompt(), "{reply:?}");
+            assert_eq!(party.soon(start), "ok");
         }
     }
 }
@@ -180,10 +160,8 @@ fn a_release_beyond_the_bound_is_an_error_and_changes_nothing() {
 fn many_are_had_when_enough_were_released_one_by_one_and_one_is_had_meanwhile() {
     let (stage, semaphore) = stage(0);
     let [mut many, mut one] = Party::join_many(Net::Off, &stage);
-    many.tell("many 2");
-    many.until_asleep();
-    one.tell("acquire");
-    one.until_asleep();
+    many.fall_asleep("many 2");
+    one.fall_asleep("acquire");
 
     semaphore.release().expect("room");
     assert_eq!(one.reply().text, "ok");
@@ -192,10 +170,8 @@ fn many_are_had_when_enough_were_released_one_by_one_and_one_is_had_meanwhile() 
     assert_eq!(semaphore.available(), 1);
     let start = now_ns();
     semaphore.release().expect("room");
-    let reply = many.reply();
 
-    assert_eq!(reply.text, "ok");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(many.soon(start), "ok");
     assert_eq!(semaphore.available(), 0);
 }
 
@@ -210,13 +186,10 @@ fn a_timed_acquire_fails_after_its_timeout_and_not_before_or_succeeds_when_relea
         assert_eq!(reply.text, "TimedOut");
         assert!(reply.took >= timeout && reply.took < timeout + prompt(), "{reply:?}");
     }
-    party.tell("timed 15000");
-    party.until_asleep();
+    party.fall_asleep("timed 15000");
     let start = now_ns();
     semaphore.release().expect("room");
-    let reply = party.reply();
-    assert_eq!(reply.text, "ok");
-    assert!(reply.since(start) < prompt(), "{reply:?}");
+    assert_eq!(party.soon(start), "ok");
     semaphore.release().expect("room");
     assert_eq!(party.ask("timed 0"), "ok");
 }
@@ -236,10 +209,8 @@ fn releases_at_the_very_deadline_of_one_waiter_reach_the_other() {
         if hasty.reply().text == "ok" {
             semaphore.release().expect("room");
         }
-        let reply = patient.reply();
 
-        assert_eq!(reply.text, "ok");
-        assert!(reply.since(start) < prompt(), "{reply:?}");
+        assert_eq!(patient.soon(start), "ok");
     }
 }
 
@@ -250,20 +221,13 @@ fn interrupting_signals_neither_surface_nor_cut_a_wait() {
     party.ask("interrupts");
 
     party.tell("timed 300");
-    until("the end of the timed wait", || {
-        signal_thread(party.pid(), party.thread(), libc::SIGUSR1);
-        party.has_said()
-    });
+    party.interrupt_until_it_answers();
     let reply = party.reply();
     assert_eq!(reply.text, "TimedOut");
     let asked = Duration::from_millis(300);
     assert!(reply.took >= asked && reply.took < asked + prompt(), "{reply:?}");
     party.tell("acquire");
-    for _ in 0..100 {
-        party.until_asleep();
-        assert!(signal_thread(party.pid(), party.thread(), libc::SIGUSR1));
-    }
-    assert!(!party.has_said());
+    party.interrupt_asleep(100);
     semaphore.release().expect("room");
     assert_eq!(party.reply().text, "ok");
 }
@@ -333,15 +297,13 @@ fn the_next_sleeper_gets_on_when_the_one_that_was_woken_and_owes_it_a_wake_up_is
         for _ in 0..8 {
             let mut woken = Party::join_as("party", net, &stage);
             woken.ask("idle");
-            queue_up("acquire", std::slice::from_mut(&mut woken));
-            queue_up("acquire", std::slice::from_mut(&mut next));
+            woken.fall_asleep("acquire");
+            next.fall_asleep("acquire");
 
             let start = now_ns();
             releaser.ask(&format!("release-two-and-kill {}", woken.pid()));
-            let reply = next.reply();
 
-            assert_eq!(reply.text, "ok");
-            assert!(reply.since(start) < prompt(), "{reply:?}");
+            assert_eq!(next.soon(start), "ok");
             assert_eq!(stage.region.rescues(), 0);
             // Two were released, of which the dead may have taken one.
             woken.reap();
@@ -354,10 +316,8 @@ fn the_next_sleeper_gets_on_when_the_one_that_was_woken_and_owes_it_a_wake_up_is
 fn a_release_reaches_the_sleeper_behind_one_that_is_stopped() {
     let (stage, semaphore) = stage(0);
     let [mut stopped, mut other] = Party::join_many(Net::On, &stage);
-    stopped.tell("acquire");
-    stopped.until_asleep();
-    other.tell("acquire");
-    other.until_asleep();
+    stopped.fall_asleep("acquire");
+    other.fall_asleep("acquire");
     stopped.signal(libc::SIGSTOP);
     until_stopped(stopped.pid());
 

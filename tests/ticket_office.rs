@@ -1,21 +1,13 @@
 //! The example `ticket_office`, as a newcomer runs it.
 
-use std::path::PathBuf;
-use std::process::{Command, Output};
+mod common;
 
-/// Runs the example, which `cargo test` has built, and waits for its end; it bounds itself.
+use std::process::Output;
+
+use common::{last_line, run_example};
+
 fn ticket_office(arguments: &[&str]) -> Output {
-    let here = std::env::current_exe().expect("the test binary");
-    let built = here.ancestors().nth(2).map(|folder| folder.join("examples/ticket_office"));
-    let example = built.filter(|path| path.exists()).unwrap_or_else(|| PathBuf::from("missing"));
-    Command::new(&example)
-        .args(arguments)
-        .output()
-        .unwrap_or_else(|error| panic!("{error}: build it first, with `cargo build --example ticket_office`"))
-}
-
-fn last_line(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()
+    run_example("ticket_office", arguments)
 }
 
 #[test]

@@ -1,26 +1,16 @@
 //! The example `traffic_light`, as a newcomer runs it.
 
+mod common;
+
 use std::io::{BufRead, BufReader, Read};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::sync::mpsc;
 use std::thread;
-use std::time::Duration;
 
-/// The example, which `cargo test` has built.
-fn example() -> Command {
-    let here = std::env::current_exe().expect("the test binary");
-    let built = here.ancestors().nth(2).map(|folder| folder.join("examples/traffic_light"));
-    let built = built.filter(|path| path.exists()).expect("build it first, with `cargo build --example traffic_light`");
-    Command::new(built)
-}
+use common::{BOUND, example, last_line, run_example};
 
-/// Runs the example and waits for its end; it bounds itself.
 fn traffic_light(arguments: &[&str]) -> Output {
-    example().args(arguments).output().expect("the example runs")
-}
-
-fn last_line(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stdout).lines().last().unwrap_or_default().to_owned()
+    run_example("traffic_light", arguments)
 }
 
 #[test]
@@ -45,7 +35,8 @@ fn each_car_comes_as_often_as_it_is_told_to_and_the_light_switches_meanwhile() {
 
 #[test]
 fn when_the_parent_is_killed_all_others_end() {
-    let mut parent = example().args(["--laps", "20"]).stdout(Stdio::piped()).spawn().expect("the example runs");
+    let mut parent =
+        example("traffic_light").args(["--laps", "20"]).stdout(Stdio::piped()).spawn().expect("the example runs");
     let mut lines = BufReader::new(parent.stdout.take().expect("a pipe"));
     let mut line = String::new();
     while !line.starts_with("car ") {
@@ -63,7 +54,7 @@ fn when_the_parent_is_killed_all_others_end() {
         lines.read_to_string(&mut rest).expect("text");
         tell.send(rest)
     });
-    let rest = told.recv_timeout(Duration::from_secs(20)).expect("the end of all others");
+    let rest = told.recv_timeout(BOUND).expect("the end of all others");
     assert!(!rest.contains("passed_on_red"));
 }
 

@@ -25,5 +25,5 @@ pub use endpoint::{ChannelOptions, Endpoint};
 pub use error::{OpenError, RecvError, SendError};
 #[cfg(not(ipc_loom))]
 pub use pipe::Pipe;
-pub use receiver::{Iter, Receiver};
+pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;

@@ -162,8 +162,8 @@ impl<T: Pod + Described> Receiver<T> {
     }
 
     /// Receives until nobody is there who would send, or this end cannot be used any more.
-    pub fn iter(&mut self) -> Iter<'_, T> {
-        Iter { receiver: self }
+    pub fn iter(&mut self) -> Incoming<'_, T> {
+        Incoming { receiver: self }
     }
 
     /// How many messages fit into the channel.
@@ -279,11 +279,11 @@ fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Erro
 
 /// The messages of a [`Receiver`], as they come.
 #[derive(Debug)]
-pub struct Iter<'a, T: Pod + Described> {
+pub struct Incoming<'a, T: Pod + Described> {
     receiver: &'a mut Receiver<T>,
 }
 
-impl<T: Pod + Described> Iterator for Iter<'_, T> {
+impl<T: Pod + Described> Iterator for Incoming<'_, T> {
     type Item = T;
 
     fn next(&mut self) -> Option<T> {
@@ -293,9 +293,9 @@ impl<T: Pod + Described> Iterator for Iter<'_, T> {
 
 impl<'a, T: Pod + Described> IntoIterator for &'a mut Receiver<T> {
     type Item = T;
-    type IntoIter = Iter<'a, T>;
+    type IntoIter = Incoming<'a, T>;
 
-    fn into_iter(self) -> Iter<'a, T> {
+    fn into_iter(self) -> Incoming<'a, T> {
         self.iter()
     }
 }

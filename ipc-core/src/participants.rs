@@ -152,7 +152,6 @@ impl News {
 }
 
 impl Participants<'_> {
-
     /// The word behind [`News::epoch`].
     pub(crate) fn epoch_word(&self) -> &AtomicU32 {
         &self.news.death_epoch

@@ -4,17 +4,23 @@
 //! over a socket, which is the child's standard input. Every wait has a bound; whatever a test has started or named is gone when it
 //! ends, also when it fails.
 
-#![allow(dead_code, unused_imports, reason = "every test file uses its own part of this")]
+#![allow(dead_code, unused_imports, unused_macros, reason = "every test file uses its own part of this")]
 
+pub(crate) mod barrier;
+mod example;
 mod party;
 mod process;
+pub(crate) mod rwlock;
 mod stage;
 mod sys;
 
 use std::thread;
 use std::time::{Duration, Instant};
 
-pub(crate) use party::{ForkedParty, Party, Reply, answer, forking_party, obey, party};
+pub(crate) use example::{example, last_line, run_example};
+pub(crate) use party::{
+    ForkedParty, Party, Reply, answer, forking_party, obey, party, queue_up, with_and_without_the_net,
+};
 pub(crate) use process::{Child, Net, Parent, play};
 pub(crate) use stage::{Name, Stage};
 pub(crate) use sys::*;

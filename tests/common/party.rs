@@ -1,4 +1,4 @@
-//! A role that does with the mutex of a stage what it is told, and answers.
+//! Processes that do what they are told, and answer; and the role that does so with the mutex of a stage.
 
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -7,6 +7,7 @@ use std::time::Duration;
 use shmkit::{LockError, LockResult, MutexGuard};
 
 use super::process::{Channel, Child, Net, Parent};
+use super::prompt;
 use super::stage::Stage;
 use super::sys::{self, now_ns};
 
@@ -35,7 +36,8 @@ impl Reply {
     }
 }
 
-/// A process that plays [`party`].
+/// A process that does what it is told and answers with the time: it plays [`party`], or another role that begins with the
+/// answer "here".
 #[derive(Debug)]
 pub(crate) struct Party(Child);
 
@@ -70,7 +72,12 @@ impl Party {
     /// Starts several one after the other: so they stand in the table, and so they watch one another.
     #[track_caller]
     pub(crate) fn join_many<const N: usize>(net: Net, stage: &Stage) -> [Self; N] {
-        std::array::from_fn(|_| Self::join_as("party", net, stage))
+        Self::join_many_as("party", net, stage)
+    }
+
+    #[track_caller]
+    pub(crate) fn join_many_as<const N: usize>(role: &str, net: Net, stage: &Stage) -> [Self; N] {
+        std::array::from_fn(|_| Self::join_as(role, net, stage))
     }
 
     /// Starts a party that has joined and then forked a child, which is the second.
@@ -94,6 +101,26 @@ impl Party {
         self.tell(what);
         self.reply().text
     }
+
+    /// Its next answer, which it found soon after `start`.
+    #[track_caller]
+    pub(crate) fn soon(&mut self, start: u64) -> String {
+        let reply = self.reply();
+        assert!(reply.since(start) < prompt(), "after {:?}: {reply:?}", reply.since(start));
+        reply.text
+    }
+}
+
+/// Lets each of them fall asleep at the same order, one after the other.
+#[track_caller]
+pub(crate) fn queue_up(order: &str, parties: &mut [Party]) {
+    parties.iter_mut().for_each(|party| party.fall_asleep(order));
+}
+
+/// Plays a scene without the safety net, where a lost wake-up is a hang, and with it, where it is a rescue.
+pub(crate) fn with_and_without_the_net(scene: impl Fn(Net)) {
+    scene(Net::Off);
+    scene(Net::Same);
 }
 
 /// The forked child of a party, which is a party, too. It ends with the test.

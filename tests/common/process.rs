@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitStatus, Stdio};
 
-use super::sys::{die_with_parent, now_ns, signal, thread_id, until_in_futex};
+use super::sys::{die_with_parent, now_ns, signal, signal_thread, thread_id, until_in_futex};
 use super::{BOUND, until};
 
 const CHILD: &str = "SHMKIT_TEST_CHILD";
@@ -192,6 +192,34 @@ impl Child {
     #[track_caller]
     pub(crate) fn until_asleep(&self) {
         until_in_futex(self.pid(), self.thread);
+    }
+
+    /// Gives an order that makes the role sleep on a futex, and waits until it does.
+    #[track_caller]
+    pub(crate) fn fall_asleep(&mut self, order: impl Display) {
+        self.tell(order);
+        self.until_asleep();
+    }
+
+    /// Interrupts the role by SIGUSR1 again and again until it says something; returns how often.
+    #[track_caller]
+    pub(crate) fn interrupt_until_it_answers(&self) -> u32 {
+        let mut signals = 0;
+        until("an answer in spite of signals", || {
+            signals += u32::from(signal_thread(self.pid(), self.thread, libc::SIGUSR1));
+            self.has_said()
+        });
+        signals
+    }
+
+    /// Interrupts the role by SIGUSR1 in its sleep, so often; it says nothing to that.
+    #[track_caller]
+    pub(crate) fn interrupt_asleep(&self, times: u32) {
+        for _ in 0..times {
+            self.until_asleep();
+            assert!(signal_thread(self.pid(), self.thread, libc::SIGUSR1));
+        }
+        assert!(!self.has_said());
     }
 
     /// Waits for the end of the process.

@@ -6,7 +6,7 @@
 
 use std::io;
 
-use shmkit::{Barrier, BarrierError, LockError, Mutex, RwLock};
+use shmkit::{Barrier, BarrierError, LockError, LockResult, Mutex, RwLock, ShmSafe};
 
 use crate::death::{Death, Entry, Mortal};
 use crate::figure::Comparison;
@@ -36,14 +36,15 @@ const fn within(ours: &'static str) -> Comparison {
 
 /// The owner of a mutex.
 pub const MUTEX: Death =
-    Death { name: "mutex/death", what: "owner of a mutex", entries: &entries::<Owned>(), rows: ROWS };
+    Death { name: "mutex/death", what: "owner of a mutex", entries: &entries::<Ours<Mutex<u64>>>(), rows: ROWS };
 
 /// A party to a barrier.
 pub const BARRIER: Death =
-    Death { name: "barrier/death", what: "party to a barrier", entries: &entries::<Joined>(), rows: ROWS };
+    Death { name: "barrier/death", what: "party to a barrier", entries: &entries::<Ours<Barrier>>(), rows: ROWS };
 
 /// A writer, while others wait to read.
-pub const RWLOCK: Death = Death { name: "rwlock/death", what: "writer", entries: &entries::<Written>(), rows: ROWS };
+pub const RWLOCK: Death =
+    Death { name: "rwlock/death", what: "writer", entries: &entries::<Ours<RwLock<u64>>>(), rows: ROWS };
 
 const fn entries<M: Mortal>() -> [Entry; 5] {
     [
@@ -93,95 +94,26 @@ impl Mortal for Robustly {
     }
 }
 
-struct Owned(InRegion<Mutex<u64>>);
+/// One of our own primitives, in a region.
+struct Ours<T: Held>(InRegion<T>);
 
-impl Place for Owned {
-    fn create(_: usize) -> io::Result<Self> {
-        InRegion::create(1, || Mutex::new(0)).map(Owned)
-    }
+/// A primitive that a process can die with, and others learn of.
+trait Held: ShmSafe + Sized + 'static {
+    fn new(peers: usize) -> Self;
 
-    fn address(&self) -> String {
-        self.0.address()
-    }
+    /// Takes what is never given back.
+    fn hold(&self);
 
-    fn attach(address: &str) -> io::Result<Self> {
-        InRegion::attach(address).map(Owned)
-    }
+    /// Waits, calls `stamp` at once, and says whether it learned of a death.
+    fn learn(&self, stamp: impl FnOnce()) -> io::Result<bool>;
+
+    /// Makes all as it was.
+    fn mend(&self) -> io::Result<()>;
 }
 
-impl Mortal for Owned {
-    fn hold(&self) {
-        std::mem::forget(self.0[0].lock().expect("nobody else wants it yet"));
-    }
-
-    fn learn(&self, stamp: impl FnOnce()) -> io::Result<()> {
-        let locked = self.0[0].lock();
-        stamp();
-        match locked {
-            Err(LockError::Poisoned { .. }) => Ok(()),
-            Ok(_) => Err(other("nobody has died")),
-            Err(error) => Err(other(error)),
-        }
-    }
-
-    fn mend(&self) -> io::Result<()> {
-        let _locked = self.0[0].lock();
-        self.0[0].clear_poison();
-        Ok(())
-    }
-
-    fn rescues(&self) -> u64 {
-        self.0.rescues()
-    }
-}
-
-struct Written(InRegion<RwLock<u64>>);
-
-impl Place for Written {
-    fn create(_: usize) -> io::Result<Self> {
-        InRegion::create(1, || RwLock::new(0)).map(Written)
-    }
-
-    fn address(&self) -> String {
-        self.0.address()
-    }
-
-    fn attach(address: &str) -> io::Result<Self> {
-        InRegion::attach(address).map(Written)
-    }
-}
-
-impl Mortal for Written {
-    fn hold(&self) {
-        std::mem::forget(self.0[0].write().expect("nobody else wants it yet"));
-    }
-
-    fn learn(&self, stamp: impl FnOnce()) -> io::Result<()> {
-        let locked = self.0[0].read();
-        stamp();
-        match locked {
-            Err(LockError::Poisoned { .. }) => Ok(()),
-            Ok(_) => Err(other("nobody has died")),
-            Err(error) => Err(other(error)),
-        }
-    }
-
-    fn mend(&self) -> io::Result<()> {
-        let _locked = self.0[0].write();
-        self.0[0].clear_poison();
-        Ok(())
-    }
-
-    fn rescues(&self) -> u64 {
-        self.0.rescues()
-    }
-}
-
-struct Joined(InRegion<Barrier>);
-
-impl Place for Joined {
+impl<T: Held> Place for Ours<T> {
     fn create(peers: usize) -> io::Result<Self> {
-        InRegion::create(1, || Barrier::new(peers as u32 + 1).expect("so few parties")).map(Joined)
+        InRegion::create(1, || T::new(peers)).map(Ours)
     }
 
     fn address(&self) -> String {
@@ -189,31 +121,102 @@ impl Place for Joined {
     }
 
     fn attach(address: &str) -> io::Result<Self> {
-        InRegion::attach(address).map(Joined)
+        InRegion::attach(address).map(Ours)
     }
 }
 
-impl Mortal for Joined {
+impl<T: Held> Mortal for Ours<T> {
     fn hold(&self) {
-        std::mem::forget(self.0[0].join().expect("a seat"));
+        self.0[0].hold();
     }
 
     fn learn(&self, stamp: impl FnOnce()) -> io::Result<()> {
-        let mut party = self.0[0].join().map_err(other)?;
+        if self.0[0].learn(stamp)? { Ok(()) } else { Err(other("nobody has died")) }
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        self.0[0].mend()
+    }
+
+    fn rescues(&self) -> u64 {
+        self.0.rescues()
+    }
+}
+
+/// Whether a lock tells that somebody died with it.
+fn is_poisoned<G>(locked: LockResult<G>) -> io::Result<bool> {
+    match locked {
+        Err(LockError::Poisoned { .. }) => Ok(true),
+        Ok(_) => Ok(false),
+        Err(error) => Err(other(error)),
+    }
+}
+
+impl Held for Mutex<u64> {
+    fn new(_: usize) -> Self {
+        Mutex::new(0)
+    }
+
+    fn hold(&self) {
+        std::mem::forget(self.lock().expect("nobody else wants it yet"));
+    }
+
+    fn learn(&self, stamp: impl FnOnce()) -> io::Result<bool> {
+        let locked = self.lock();
+        stamp();
+        is_poisoned(locked)
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        let _locked = self.lock();
+        self.clear_poison();
+        Ok(())
+    }
+}
+
+impl Held for RwLock<u64> {
+    fn new(_: usize) -> Self {
+        RwLock::new(0)
+    }
+
+    fn hold(&self) {
+        std::mem::forget(self.write().expect("nobody else wants it yet"));
+    }
+
+    fn learn(&self, stamp: impl FnOnce()) -> io::Result<bool> {
+        let locked = self.read();
+        stamp();
+        is_poisoned(locked)
+    }
+
+    fn mend(&self) -> io::Result<()> {
+        let _locked = self.write();
+        self.clear_poison();
+        Ok(())
+    }
+}
+
+impl Held for Barrier {
+    fn new(peers: usize) -> Self {
+        Barrier::new(peers as u32 + 1).expect("so few parties")
+    }
+
+    fn hold(&self) {
+        std::mem::forget(self.join().expect("a seat"));
+    }
+
+    fn learn(&self, stamp: impl FnOnce()) -> io::Result<bool> {
+        let mut party = self.join().map_err(other)?;
         let round = party.wait();
         stamp();
         match round {
-            Err(BarrierError::Broken) => Ok(()),
-            Ok(_) => Err(other("nobody has died")),
+            Err(BarrierError::Broken) => Ok(true),
+            Ok(_) => Ok(false),
             Err(error) => Err(other(error)),
         }
     }
 
     fn mend(&self) -> io::Result<()> {
-        self.0[0].reset().map_err(other)
-    }
-
-    fn rescues(&self) -> u64 {
-        self.0.rescues()
+        self.reset().map_err(other)
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use shmkit::{BarrierError, BarrierWaitResult, LockError, WaitError};
 
 use super::Random;
+use super::lines::Lines;
 use super::world::{ONCES_PER_SECOND, Sum, Tally, World};
 use crate::clock;
 
@@ -20,6 +21,8 @@ pub struct Hand<'a> {
     pub me: usize,
     /// What it does next.
     pub random: Random,
+    /// The ends of channels that it has.
+    pub lines: Lines,
 }
 
 /// One act.
@@ -43,6 +46,8 @@ pub const ACTS: &[(&str, Act)] = &[
     ("once", |hand| hand.initialise()),
     ("snapshot", |hand| hand.tell_news()),
     ("array", |hand| hand.add()),
+    ("pipe send", |hand| hand.lines.send(hand.world, &mut hand.random)),
+    ("pipe receive", |hand| hand.lines.receive(hand.world, &mut hand.random)),
 ];
 
 /// How long to wait for what may never come.
@@ -51,7 +56,7 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// How many goods may lie about before producers stop.
 const ENOUGH: u32 = 20;
 
-fn failed(error: impl std::fmt::Display) -> Violation {
+pub(super) fn failed(error: impl std::fmt::Display) -> Violation {
     format!("failed: {error}")
 }
 

@@ -215,6 +215,10 @@ impl Crew<'_> {
         let (set, taken) = (sum(Sum::Set), sum(Sum::Taken));
         check(taken <= set, format_args!("an event was set {set} times and taken {taken} times"))?;
 
+        for log in world.lines.iter() {
+            log.balance().map_err(io::Error::other)?;
+        }
+
         let numbers: u64 = world.numbers.iter().sum();
         let added = sum(Sum::Added);
         let most = added + slack(Sum::Added);

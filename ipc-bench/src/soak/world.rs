@@ -8,6 +8,8 @@ use shmkit::{
     SharedArray, Shm, ShmSafe, Snapshot,
 };
 
+use super::lines::{LINES, Log};
+
 /// The most workers.
 pub const MAX_WORKERS: usize = 32;
 
@@ -100,6 +102,8 @@ pub struct World {
     pub barrier: Shm<Barrier>,
     /// A value that is never torn.
     pub news: Shm<Snapshot<[u64; 32]>>,
+    /// What is known of the pipes.
+    pub lines: Shm<[Log; LINES]>,
     /// Numbers that everybody adds to.
     pub numbers: SharedArray<u64>,
 }
@@ -135,6 +139,7 @@ impl World {
         region.insert("barrier", Barrier::new(PARTIES).expect("the number is in range"))?;
         region.insert("news", Snapshot::new([0u64; 32]))?;
         region.insert_array::<u64>("numbers", 16)?;
+        region.insert("lines", std::array::from_fn::<_, LINES, _>(|_| Log::new()))?;
         Self::of(region)
     }
 
@@ -162,6 +167,7 @@ impl World {
             barrier: region.get("barrier")?,
             news: region.get("news")?,
             numbers: region.get_array("numbers", 16)?,
+            lines: region.get("lines")?,
             region,
         })
     }

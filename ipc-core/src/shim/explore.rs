@@ -43,6 +43,13 @@ pub fn explore_deaths(
     }
 }
 
+/// As many processes as are asked for, all in one region, which they have joined one after the other.
+pub fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
+    let region = Attachment::new(N);
+    let processes = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
+    (region, processes)
+}
+
 /// Starts the keeper of `process`.
 pub fn keeper(process: &Process) -> JoinHandle<()> {
     let process = process.clone();
@@ -75,6 +82,17 @@ pub fn spawn_mortal(process: &Process, at: i64, life: impl FnOnce() + 'static) -
     (thread, place)
 }
 
+/// The same with something that it shares with others.
+pub fn spawn_mortal_with<T: 'static>(
+    process: &Process,
+    at: i64,
+    shared: &Arc<T>,
+    life: impl FnOnce(&T) + 'static,
+) -> (JoinHandle<()>, Place) {
+    let shared = Arc::clone(shared);
+    spawn_mortal(process, at, move || life(&shared))
+}
+
 /// Starts a thread that acts for `process`.
 pub fn spawn(process: &Process, life: impl FnOnce() + 'static) -> JoinHandle<()> {
     let process = process.clone();
@@ -82,4 +100,10 @@ pub fn spawn(process: &Process, life: impl FnOnce() + 'static) -> JoinHandle<()>
         process.act();
         life();
     })
+}
+
+/// The same with something that it shares with others.
+pub fn spawn_with<T: 'static>(process: &Process, shared: &Arc<T>, life: impl FnOnce(&T) + 'static) -> JoinHandle<()> {
+    let shared = Arc::clone(shared);
+    spawn(process, move || life(&shared))
 }

@@ -7,19 +7,12 @@ use std::sync::{Arc, Mutex};
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{Barrier, BarrierError};
 
 /// Deadlines pass when a model says so, and count as passed for whoever asks the clock.
 const TIMED: Duration = Duration::ZERO;
-
-fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
-    let region = Attachment::new(N);
-    let processes = core::array::from_fn(|i| Process::join(&region, i as u64 + 1));
-    (region, processes)
-}
 
 fn barrier(parties: u32) -> Arc<Barrier> {
     Arc::new(Barrier::new(parties).unwrap())

@@ -4,9 +4,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use shmkit_core::crash_point;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn_mortal_with, spawn_with};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_core::wait::Site;
 use shmkit_sync::{Condvar, LockError, Mutex, MutexGuard};
 
@@ -30,6 +29,14 @@ impl Stock {
         *self.lock() += count;
     }
 
+    /// Adds one at a time, and tells of each.
+    fn produce(&self, times: u32, tell: fn(&Condvar)) {
+        (0..times).for_each(|_| {
+            self.add(1);
+            tell(&self.changed);
+        });
+    }
+
     /// Waits until there are `count`, also if a death comes in between.
     fn wait_for(&self, count: u32) -> MutexGuard<'_, u32> {
         let mut guard = self.lock();
@@ -48,50 +55,25 @@ impl Stock {
     }
 }
 
-fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
-    let region = Attachment::new(N);
-    let processes = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
-    (region, processes)
-}
-
 #[test]
 fn a_notification_after_the_change_reaches_the_one_who_waits() {
     explore(3, || {
         let (_region, [consumer, producer]) = processes();
         let stock = Stock::new();
-        let producing = spawn(&producer, {
-            let stock = Arc::clone(&stock);
-            move || {
-                (0..2).for_each(|_| {
-                    stock.add(1);
-                    stock.changed.notify_one();
-                });
-            }
-        });
+        let producing = spawn_with(&producer, &stock, |stock| stock.produce(2, Condvar::notify_one));
         consumer.act();
         (0..2).for_each(|_| stock.take());
         producing.join().unwrap();
     });
 }
 
-#[test]
-fn two_notifications_of_one_reach_both_who_wait() {
-    explore(2, || {
+/// Two take one each, of which somebody tells.
+fn two_take_what_is_told_of(tell: fn(&Condvar)) {
+    explore(2, move || {
         let (_region, [consumer, other, producer]) = processes();
         let stock = Stock::new();
-        let producing = spawn(&producer, {
-            let stock = Arc::clone(&stock);
-            move || {
-                (0..2).for_each(|_| {
-                    stock.add(1);
-                    stock.changed.notify_one();
-                });
-            }
-        });
-        let consuming = spawn(&other, {
-            let stock = Arc::clone(&stock);
-            move || stock.take()
-        });
+        let producing = spawn_with(&producer, &stock, move |stock| stock.produce(2, tell));
+        let consuming = spawn_with(&other, &stock, Stock::take);
         consumer.act();
         stock.take();
         [producing, consuming].into_iter().for_each(|thread| thread.join().unwrap());
@@ -99,27 +81,13 @@ fn two_notifications_of_one_reach_both_who_wait() {
 }
 
 #[test]
+fn two_notifications_of_one_reach_both_who_wait() {
+    two_take_what_is_told_of(Condvar::notify_one);
+}
+
+#[test]
 fn a_notification_of_all_reaches_all_who_wait_now_and_those_who_come_later() {
-    explore(2, || {
-        let (_region, [consumer, other, producer]) = processes();
-        let stock = Stock::new();
-        let producing = spawn(&producer, {
-            let stock = Arc::clone(&stock);
-            move || {
-                (0..2).for_each(|_| {
-                    stock.add(1);
-                    stock.changed.notify_all();
-                });
-            }
-        });
-        let consuming = spawn(&other, {
-            let stock = Arc::clone(&stock);
-            move || stock.take()
-        });
-        consumer.act();
-        stock.take();
-        [producing, consuming].into_iter().for_each(|thread| thread.join().unwrap());
-    });
+    two_take_what_is_told_of(Condvar::notify_all);
 }
 
 /// The second one sets WAITING again before the first one, who has missed the notification by that, goes to sleep.
@@ -128,17 +96,8 @@ fn a_notification_of_all_reaches_one_who_is_just_going_to_sleep_though_another_c
     explore(3, || {
         let (_region, [first, second, producer]) = processes();
         let stock = Stock::new();
-        let producing = spawn(&producer, {
-            let stock = Arc::clone(&stock);
-            move || {
-                stock.add(1);
-                stock.changed.notify_all();
-            }
-        });
-        let waiting = spawn(&second, {
-            let stock = Arc::clone(&stock);
-            move || drop(stock.wait_for(2))
-        });
+        let producing = spawn_with(&producer, &stock, |stock| stock.produce(1, Condvar::notify_all));
+        let waiting = spawn_with(&second, &stock, |stock| drop(stock.wait_for(2)));
         first.act();
         drop(stock.wait_for(1));
         stock.add(1);
@@ -154,21 +113,15 @@ fn a_waiter_that_times_out_swallows_no_notification() {
         let (_region, [producer, timed, patient]) = processes();
         let stock = Stock::new();
         let threads = [
-            spawn(&timed, {
-                let stock = Arc::clone(&stock);
-                move || {
-                    let waited = stock.changed.wait_timeout(stock.lock(), Duration::ZERO).unwrap();
-                    let (guard, outcome) = waited;
-                    drop(guard);
-                    if !outcome.timed_out() {
-                        stock.changed.notify_one();
-                    }
+            spawn_with(&timed, &stock, move |stock| {
+                let waited = stock.changed.wait_timeout(stock.lock(), Duration::ZERO).unwrap();
+                let (guard, outcome) = waited;
+                drop(guard);
+                if !outcome.timed_out() {
+                    stock.changed.notify_one();
                 }
             }),
-            spawn(&patient, {
-                let stock = Arc::clone(&stock);
-                move || stock.take()
-            }),
+            spawn_with(&patient, &stock, Stock::take),
         ];
         producer.act();
         stock.add(1);
@@ -183,13 +136,10 @@ fn a_timed_wait_ends_though_nobody_notifies_and_holds_the_mutex_again() {
     explore(3, || {
         let (_region, [waiter, other]) = processes();
         let stock = Stock::new();
-        let locking = spawn(&other, {
-            let stock = Arc::clone(&stock);
-            move || {
-                stock.add(0);
-                futex::expire();
-                stock.add(0);
-            }
+        let locking = spawn_with(&other, &stock, move |stock| {
+            stock.add(0);
+            futex::expire();
+            stock.add(0);
         });
         waiter.act();
         let waited = stock.changed.wait_timeout_while(stock.lock(), Duration::ZERO, |left| *left == 0);
@@ -216,20 +166,11 @@ fn the_notification_of_a_waiter_who_dies_reaches_the_other() {
         let stock = Stock::new();
         let keeper = keeper(&survivor);
         // Whoever finds something leaves it there and passes the news on.
-        let (waiting, place) = spawn_mortal(&victim, at, {
-            let stock = Arc::clone(&stock);
-            move || {
-                drop(stock.wait_for(1));
-                stock.changed.notify_one();
-            }
+        let (waiting, place) = spawn_mortal_with(&victim, at, &stock, move |stock| {
+            drop(stock.wait_for(1));
+            stock.changed.notify_one();
         });
-        let producing = spawn(&producer, {
-            let stock = Arc::clone(&stock);
-            move || {
-                stock.add(1);
-                stock.changed.notify_one();
-            }
-        });
+        let producing = spawn_with(&producer, &stock, |stock| stock.produce(1, Condvar::notify_one));
         survivor.act();
         drop(stock.wait_for(1));
         // In case it was this one who was notified.
@@ -254,13 +195,10 @@ fn the_death_of_a_notifier_anywhere_ends_the_wait() {
             let stock = Stock::new();
             let keeper = keeper(&survivor);
             let token = victim.token();
-            let (producing, place) = spawn_mortal(&victim, at, {
-                let stock = Arc::clone(&stock);
-                move || {
-                    crash_point!("producer.before_lock");
-                    stock.add(1);
-                    if all { stock.changed.notify_all() } else { stock.changed.notify_one() }
-                }
+            let (producing, place) = spawn_mortal_with(&victim, at, &stock, move |stock| {
+                crash_point!("producer.before_lock");
+                stock.add(1);
+                if all { stock.changed.notify_all() } else { stock.changed.notify_one() }
             });
             survivor.act();
             let site = Site::of(&stock.changed).unwrap();

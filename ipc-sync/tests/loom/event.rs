@@ -7,8 +7,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use loom::thread;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
-use shmkit_core::shim::model::{Attachment, Process};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::{AtomicU64, futex};
 use shmkit_sync::{Event, WaitError};
 
@@ -41,12 +40,6 @@ impl Signal {
         // SAFETY: an event is this one atomic word.
         unsafe { &*core::ptr::from_ref(&self.event).cast::<AtomicU64>() }.load(Relaxed)
     }
-}
-
-fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
-    let region = Attachment::new(N);
-    let processes = core::array::from_fn(|i| Process::join(&region, i as u64 + 1));
-    (region, processes)
 }
 
 #[test]

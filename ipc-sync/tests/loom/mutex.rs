@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use shmkit_core::shim::explore::{end, explore_deaths, keeper, spawn_mortal};
-use shmkit_core::shim::model::{Attachment, Process};
+use shmkit_core::shim::explore::{end, explore_deaths, keeper, processes, spawn_mortal};
 use shmkit_sync::{LockError, Mutex, Poison};
 
 /// Locks and adds to both halves; says whether the lock was poisoned. Half-changed numbers are mended.
@@ -27,9 +26,8 @@ fn add(mutex: &Mutex<[u32; 2]>) -> bool {
 fn whoever_locks_after_a_death_finds_the_poison_also_if_the_first_to_know_dies() {
     let points = ["mutex.lock.before_poison", "lock.after_take", "lock.after_cas", "lock.unlock.before_swap"];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(3);
+        let (region, [owner, survivor, victim]) = processes();
         let mutex = Arc::new(Mutex::new([0, 0]));
-        let [owner, survivor, victim] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let mut guard = mutex.lock().expect("a new mutex");
         guard[0] += 1;

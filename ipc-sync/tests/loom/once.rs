@@ -5,9 +5,8 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{InitError, Once, OnceLock, WaitError};
 
 /// What is done once: each doing adds one to both numbers.
@@ -50,12 +49,6 @@ impl Work {
             .unwrap();
         ran
     }
-}
-
-fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
-    let region = Attachment::new(N);
-    let processes = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
-    (region, processes)
 }
 
 #[test]

@@ -5,9 +5,8 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use loom::cell::UnsafeCell;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{Permit, Permits};
 
 /// Permits, and something for each that only its holder may use.
@@ -47,9 +46,8 @@ impl<const N: usize> Booths<N> {
 
 /// As many visitors as `visits` has entries, each visiting so often.
 fn visitors<const VISITORS: usize, const N: usize>(visits: [u32; VISITORS], meanwhile: impl FnOnce()) {
-    let region = Attachment::new(VISITORS);
+    let (_region, processes) = processes::<VISITORS>();
     let booths = Booths::<N>::new();
-    let processes: [Process; VISITORS] = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
     let threads: Vec<_> = (1..VISITORS)
         .map(|i| {
             let booths = Arc::clone(&booths);
@@ -87,9 +85,8 @@ fn three_share_two_permits() {
 #[test]
 fn two_permits_that_are_dropped_one_after_the_other_wake_two() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, one, other]) = processes();
         let booths = Booths::<2>::new();
-        let [owner, one, other] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let held = [booths.enter(), booths.enter()];
         let threads = [one, other].map(|process| {
@@ -106,9 +103,8 @@ fn two_permits_that_are_dropped_one_after_the_other_wake_two() {
 #[test]
 fn one_that_tries_takes_no_wake_up_from_those_who_sleep() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, sleeper, trier]) = processes();
         let booths = Booths::<1>::new();
-        let [owner, sleeper, trier] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let held = booths.enter();
         let of_sleeper = Arc::clone(&booths);
@@ -130,9 +126,8 @@ fn one_that_tries_takes_no_wake_up_from_those_who_sleep() {
 #[test]
 fn one_that_times_out_swallows_no_wake_up() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, timed, patient]) = processes();
         let booths = Booths::<1>::new();
-        let [owner, timed, patient] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let held = booths.enter();
         let of_timed = Arc::clone(&booths);
@@ -169,9 +164,8 @@ fn the_permit_of_one_who_dies_anywhere_comes_back_exactly_once() {
         "permits.wake.after_wake",
     ];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(2);
+        let (region, [survivor, victim]) = processes();
         let booths = Booths::<1>::new();
-        let [survivor, victim] = [1, 2].map(|number| Process::join(&region, number));
         let keeper = keeper(&survivor);
         let of_victim = Arc::clone(&booths);
         let (thread, place) = spawn_mortal(&victim, at, move || drop(of_victim.enter()));
@@ -195,9 +189,8 @@ fn the_permit_of_one_who_dies_anywhere_comes_back_exactly_once() {
 fn the_first_heir_may_die_too() {
     let points = ["permits.acquire.after_cas", "permits.acquire.after_waiting", "permits.release.before_cas"];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(3);
+        let (region, [owner, survivor, victim]) = processes();
         let booths = Booths::<1>::new();
-        let [owner, survivor, victim] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         std::mem::forget(booths.enter());
         owner.die();
@@ -228,9 +221,8 @@ fn the_first_heir_may_die_too() {
 fn the_wake_up_that_a_woken_one_owed_when_it_died_is_made_good() {
     let points = ["permits.acquire.after_cas", "permits.acquire.before_passing_on"];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(3);
+        let (region, [owner, survivor, victim]) = processes();
         let booths = Booths::<2>::new();
-        let [owner, survivor, victim] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let held = [booths.enter(), booths.enter()];
         let of_victim = Arc::clone(&booths);

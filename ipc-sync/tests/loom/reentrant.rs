@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use shmkit_core::shim::crash::run_and_die_at;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
-use shmkit_core::shim::model::{Attachment, Process};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_sync::{LockError, Poison, ReentrantMutex, ReentrantMutexGuard};
 
 type Numbers = Arc<ReentrantMutex<UnsafeCell<[u32; 2]>>>;
@@ -50,12 +49,6 @@ fn sum(numbers: &Numbers) -> u32 {
     let (guard, _) = lock(numbers);
     // SAFETY: the lock is held.
     guard.with(|numbers| unsafe { (*numbers)[0] })
-}
-
-fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
-    let region = Attachment::new(N);
-    let processes = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
-    (region, processes)
 }
 
 #[test]

@@ -6,9 +6,8 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use shmkit_core::crash_point;
-use shmkit_core::shim::explore::{explore, explore_deaths, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{explore, explore_deaths, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{LockError, LockResult, Poison, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -116,9 +115,8 @@ fn admitted<G>(locked: LockResult<G>) -> (G, bool) {
 
 /// A board, processes in one region, and threads that act for all but the first of them.
 fn scene<const N: usize>(lives: [fn(&Board); N], meanwhile: impl FnOnce(&Board)) -> Arc<Board> {
-    let region = Attachment::new(N);
+    let (_region, processes) = processes::<N>();
     let board = Board::new();
-    let processes: [Process; N] = std::array::from_fn(|i| Process::join(&region, i as u64 + 1));
     let threads: Vec<_> = (1..N)
         .map(|i| {
             let board = Arc::clone(&board);
@@ -210,9 +208,8 @@ fn a_reader_beside_a_downgrade_sees_what_was_written() {
 #[test]
 fn a_writer_that_times_out_leaves_nobody_outside() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, hasty, patient]) = processes();
         let board = Board::new();
-        let [owner, hasty, patient] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let guard = board.lock.read().expect("a new lock");
         let threads = [
@@ -238,9 +235,8 @@ fn a_writer_that_times_out_leaves_nobody_outside() {
 #[test]
 fn one_who_times_out_swallows_no_wake_up() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, hasty, patient]) = processes();
         let board = Board::new();
-        let [owner, hasty, patient] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         let guard = board.lock.write().expect("a new lock");
         let threads = [
@@ -292,9 +288,8 @@ fn survive(
     survivor_does: fn(&Board),
 ) {
     explore_deaths(preemptions, points, move |at| {
-        let region = Attachment::new(3);
+        let (_region, [owner, survivor, victim]) = processes();
         let board = Board::new();
-        let [owner, survivor, victim] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         before(&board);
         owner.die();
@@ -371,9 +366,8 @@ fn a_downgrade_that_dies_anywhere_leaves_whole_data_or_poison() {
 fn a_writer_that_dies_waiting_for_readers_poisons_nothing() {
     let points = ["rwlock.wait.after_waiting", "rwlock.wait.after_wait", "rwlock.write.after_shut"];
     explore_deaths(1, &points, move |at| {
-        let region = Attachment::new(3);
+        let (_region, [reader, survivor, victim]) = processes();
         let board = Board::new();
-        let [reader, survivor, victim] = [1, 2, 3].map(|number| Process::join(&region, number));
         reader.act();
         let guard = board.lock.read().expect("a new lock");
         let (thread, place) = spawn_mortal(&victim, at, {

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use loom::cell::UnsafeCell;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, processes, spawn, spawn_mortal_with, spawn_with};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::Semaphore;
 
 fn semaphore(value: u32) -> Arc<Semaphore> {
@@ -26,7 +25,7 @@ unsafe impl Send for Seat {}
 #[test]
 fn one_permit_excludes_and_shows_what_was_done_with_it() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [one, two, three]) = processes();
         let shared = Arc::new((Semaphore::new(1).unwrap(), Seat(UnsafeCell::new(0))));
         let visit = |(semaphore, seat): &(Semaphore, Seat)| {
             semaphore.acquire().unwrap();
@@ -34,7 +33,6 @@ fn one_permit_excludes_and_shows_what_was_done_with_it() {
             seat.0.with_mut(|visits| unsafe { *visits += 1 });
             semaphore.release().unwrap();
         };
-        let [one, two, three] = [1, 2, 3].map(|number| Process::join(&region, number));
         let threads = [two, three].map(|process| {
             let shared = Arc::clone(&shared);
             spawn(&process, move || visit(&shared))
@@ -51,13 +49,10 @@ fn one_permit_excludes_and_shows_what_was_done_with_it() {
 #[test]
 fn as_many_releases_as_sleepers_wake_them_all() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [one, two, three]) = processes();
         let semaphore = semaphore(0);
-        let [one, two, three] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let threads = [two, three].map(|process| {
-            let semaphore = Arc::clone(&semaphore);
-            spawn(&process, move || semaphore.acquire().unwrap())
-        });
+        let threads =
+            [two, three].map(|process| spawn_with(&process, &semaphore, |semaphore| semaphore.acquire().unwrap()));
         one.act();
         semaphore.release().unwrap();
         semaphore.release().unwrap();
@@ -69,13 +64,10 @@ fn as_many_releases_as_sleepers_wake_them_all() {
 #[test]
 fn one_release_of_two_wakes_two_also_beside_wake_ups_for_no_reason() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [one, two, three]) = processes();
         let semaphore = semaphore(0);
-        let [one, two, three] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let threads = [two, three].map(|process| {
-            let semaphore = Arc::clone(&semaphore);
-            spawn(&process, move || semaphore.acquire().unwrap())
-        });
+        let threads =
+            [two, three].map(|process| spawn_with(&process, &semaphore, |semaphore| semaphore.acquire().unwrap()));
         one.act();
         futex::disturb();
         semaphore.release_many(2).unwrap();
@@ -87,15 +79,12 @@ fn one_release_of_two_wakes_two_also_beside_wake_ups_for_no_reason() {
 #[test]
 fn one_that_tries_takes_no_wake_up_from_those_who_sleep() {
     explore(3, || {
-        let region = Attachment::new(3);
+        let (_region, [releaser, sleeper, trier]) = processes();
         let semaphore = semaphore(0);
-        let [releaser, sleeper, trier] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let of_sleeper = Arc::clone(&semaphore);
-        let sleeper = spawn(&sleeper, move || of_sleeper.acquire().unwrap());
-        let of_trier = Arc::clone(&semaphore);
-        let trier = spawn(&trier, move || {
-            if of_trier.try_acquire() {
-                of_trier.release().unwrap();
+        let sleeper = spawn_with(&sleeper, &semaphore, |semaphore| semaphore.acquire().unwrap());
+        let trier = spawn_with(&trier, &semaphore, |semaphore| {
+            if semaphore.try_acquire() {
+                semaphore.release().unwrap();
             }
         });
         releaser.act();
@@ -109,13 +98,10 @@ fn one_that_tries_takes_no_wake_up_from_those_who_sleep() {
 #[test]
 fn one_that_wants_two_sleeps_beside_one_that_wants_one_and_neither_is_forgotten() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [releaser, single, double]) = processes();
         let semaphore = semaphore(0);
-        let [releaser, single, double] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let of_single = Arc::clone(&semaphore);
-        let single = spawn(&single, move || of_single.acquire().unwrap());
-        let of_double = Arc::clone(&semaphore);
-        let double = spawn(&double, move || of_double.acquire_many(2).unwrap());
+        let single = spawn_with(&single, &semaphore, |semaphore| semaphore.acquire().unwrap());
+        let double = spawn_with(&double, &semaphore, |semaphore| semaphore.acquire_many(2).unwrap());
         releaser.act();
         (0..3).for_each(|_| semaphore.release().unwrap());
         single.join().unwrap();
@@ -127,13 +113,10 @@ fn one_that_wants_two_sleeps_beside_one_that_wants_one_and_neither_is_forgotten(
 #[test]
 fn two_that_want_two_get_them_from_releases_one_by_one() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [releaser, one, other]) = processes();
         let semaphore = semaphore(1);
-        let [releaser, one, other] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let threads = [one, other].map(|process| {
-            let semaphore = Arc::clone(&semaphore);
-            spawn(&process, move || semaphore.acquire_many(2).unwrap())
-        });
+        let threads = [one, other]
+            .map(|process| spawn_with(&process, &semaphore, |semaphore| semaphore.acquire_many(2).unwrap()));
         releaser.act();
         (0..3).for_each(|_| semaphore.release().unwrap());
         threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -145,21 +128,18 @@ fn two_that_want_two_get_them_from_releases_one_by_one() {
 #[test]
 fn one_that_times_out_swallows_no_wake_up() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [owner, timed, patient]) = processes();
         let semaphore = semaphore(1);
-        let [owner, timed, patient] = [1, 2, 3].map(|number| Process::join(&region, number));
         owner.act();
         semaphore.acquire().unwrap();
-        let of_timed = Arc::clone(&semaphore);
-        let timed = spawn(&timed, move || {
-            if of_timed.acquire_timeout(Duration::ZERO).is_ok() {
-                of_timed.release().unwrap();
+        let timed = spawn_with(&timed, &semaphore, |semaphore| {
+            if semaphore.acquire_timeout(Duration::ZERO).is_ok() {
+                semaphore.release().unwrap();
             }
         });
-        let of_patient = Arc::clone(&semaphore);
-        let patient = spawn(&patient, move || {
-            of_patient.acquire().unwrap();
-            of_patient.release().unwrap();
+        let patient = spawn_with(&patient, &semaphore, |semaphore| {
+            semaphore.acquire().unwrap();
+            semaphore.release().unwrap();
         });
         semaphore.release().unwrap();
         semaphore.acquire().unwrap();
@@ -174,18 +154,15 @@ fn one_that_times_out_swallows_no_wake_up() {
 #[test]
 fn one_of_those_who_want_many_times_out_and_the_other_does_not_miss_its_wake_up() {
     explore(2, || {
-        let region = Attachment::new(3);
+        let (_region, [releaser, timed, patient]) = processes();
         let semaphore = semaphore(1);
-        let [releaser, timed, patient] = [1, 2, 3].map(|number| Process::join(&region, number));
         releaser.act();
-        let of_timed = Arc::clone(&semaphore);
-        let timed = spawn(&timed, move || {
-            if of_timed.acquire_many_timeout(2, Duration::ZERO).is_ok() {
-                of_timed.release_many(2).unwrap();
+        let timed = spawn_with(&timed, &semaphore, |semaphore| {
+            if semaphore.acquire_many_timeout(2, Duration::ZERO).is_ok() {
+                semaphore.release_many(2).unwrap();
             }
         });
-        let of_patient = Arc::clone(&semaphore);
-        let patient = spawn(&patient, move || of_patient.acquire_many(2).unwrap());
+        let patient = spawn_with(&patient, &semaphore, |semaphore| semaphore.acquire_many(2).unwrap());
         semaphore.release().unwrap();
         futex::expire();
         timed.join().unwrap();
@@ -202,15 +179,13 @@ fn held_at(point: &str) -> bool {
 /// The victim and the survivor want `n` permits each, where there are only as many. What the victim takes along is added once more.
 fn acquirer_dies(n: u32, points: &[&'static str]) {
     explore_deaths(1, points, move |at| {
-        let region = Attachment::new(3);
+        let (region, [releaser, victim, survivor]) = processes();
         let semaphore = semaphore(0);
-        let [releaser, victim, survivor] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let of_victim = Arc::clone(&semaphore);
-        let (victim, place) = spawn_mortal(&victim, at, move || of_victim.acquire_many(n).unwrap());
-        let of_survivor = Arc::clone(&semaphore);
-        let survivor = spawn(&survivor, move || {
-            of_survivor.acquire_many(n).unwrap();
-            of_survivor.release_many(n).unwrap();
+        let (victim, place) =
+            spawn_mortal_with(&victim, at, &semaphore, move |semaphore| semaphore.acquire_many(n).unwrap());
+        let survivor = spawn_with(&survivor, &semaphore, move |semaphore| {
+            semaphore.acquire_many(n).unwrap();
+            semaphore.release_many(n).unwrap();
         });
         releaser.act();
         semaphore.release_many(n).unwrap();
@@ -255,15 +230,12 @@ fn one_that_dies_anywhere_in_a_release_leaves_nobody_asleep_beside_permits() {
         "semaphore.release.after_wake",
     ];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(4);
+        let (region, [parent, single, double, victim]) = processes();
         let semaphore = semaphore(0);
-        let [parent, single, double, victim] = [1, 2, 3, 4].map(|number| Process::join(&region, number));
-        let of_victim = Arc::clone(&semaphore);
-        let (victim, place) = spawn_mortal(&victim, at, move || of_victim.release_many(3).unwrap());
-        let of_single = Arc::clone(&semaphore);
-        let single = spawn(&single, move || of_single.acquire().unwrap());
-        let of_double = Arc::clone(&semaphore);
-        let double = spawn(&double, move || of_double.acquire_many(2).unwrap());
+        let (victim, place) =
+            spawn_mortal_with(&victim, at, &semaphore, |semaphore| semaphore.release_many(3).unwrap());
+        let single = spawn_with(&single, &semaphore, |semaphore| semaphore.acquire().unwrap());
+        let double = spawn_with(&double, &semaphore, |semaphore| semaphore.acquire_many(2).unwrap());
         parent.act();
         victim.join().unwrap();
         parent.sweep();
@@ -284,13 +256,10 @@ fn one_that_dies_anywhere_in_a_release_leaves_nobody_asleep_beside_permits() {
 fn the_wake_up_that_a_woken_one_owed_when_it_died_is_made_good() {
     let points = ["semaphore.acquire.after_take", "semaphore.acquire.after_passing_on"];
     explore_deaths(1, &points, |at| {
-        let region = Attachment::new(3);
+        let (region, [releaser, victim, survivor]) = processes();
         let semaphore = semaphore(0);
-        let [releaser, victim, survivor] = [1, 2, 3].map(|number| Process::join(&region, number));
-        let of_victim = Arc::clone(&semaphore);
-        let (thread, place) = spawn_mortal(&victim, at, move || of_victim.acquire().unwrap());
-        let of_survivor = Arc::clone(&semaphore);
-        let survivor = spawn(&survivor, move || of_survivor.acquire().unwrap());
+        let (thread, place) = spawn_mortal_with(&victim, at, &semaphore, |semaphore| semaphore.acquire().unwrap());
+        let survivor = spawn_with(&survivor, &semaphore, |semaphore| semaphore.acquire().unwrap());
         releaser.act();
         semaphore.release().unwrap();
         semaphore.release().unwrap();
