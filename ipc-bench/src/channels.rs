@@ -1,6 +1,6 @@
 //! Our own channels, in an anonymous region: [`Pipe`]s, and their halves by themselves.
 
-use std::cell::RefCell;
+use std::cell::Cell;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -92,24 +92,21 @@ impl<const CAPACITY: usize> Carrier<[u64]> for OneWay<CAPACITY> {
 /// A pipe with room for `CAPACITY` messages each way; its two ends are those of the two members.
 pub struct BothWays<T: Pod + Described, const CAPACITY: usize> {
     channels: Channels,
-    /// Of the end of this member, until they are asked for.
-    halves: RefCell<(Option<Sender<T>>, Option<Receiver<T>>)>,
+    /// Half of the end of this member, when only the other one was asked for so far.
+    sender: Cell<Option<Sender<T>>>,
+    /// The same.
+    receiver: Cell<Option<Receiver<T>>>,
 }
 
 impl<T: Pod + Described, const CAPACITY: usize> BothWays<T, CAPACITY> {
     fn with(channels: Channels) -> Self {
-        BothWays { channels, halves: RefCell::new((None, None)) }
+        BothWays { channels, sender: Cell::new(None), receiver: Cell::new(None) }
     }
 
-    /// Takes the end of one of the members apart, unless that has been done.
-    fn split(&self, makes: bool) -> io::Result<()> {
-        let mut halves = self.halves.borrow_mut();
-        if let (None, None) = &*halves {
-            let pipe: Pipe<T> = if makes { self.channels.make(0, CAPACITY)? } else { self.channels.open(0)? };
-            let (sender, receiver) = pipe.split();
-            *halves = (Some(sender), Some(receiver));
-        }
-        Ok(())
+    /// Gets the end of one of the members, in two halves.
+    fn halves(&self, makes: bool) -> io::Result<(Sender<T>, Receiver<T>)> {
+        let pipe: Pipe<T> = if makes { self.channels.make(0, CAPACITY)? } else { self.channels.open(0)? };
+        Ok(pipe.split())
     }
 }
 
@@ -132,13 +129,21 @@ impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPAC
     type Receiver = Receiver<T>;
 
     fn sender(&self, lane: usize) -> io::Result<Sender<T>> {
-        self.split(lane == 0)?;
-        self.halves.borrow_mut().0.take().ok_or(io::ErrorKind::NotFound.into())
+        if let Some(sender) = self.sender.take() {
+            return Ok(sender);
+        }
+        let (sender, receiver) = self.halves(lane == 0)?;
+        self.receiver.set(Some(receiver));
+        Ok(sender)
     }
 
     fn receiver(&self, lane: usize) -> io::Result<Receiver<T>> {
-        self.split(lane == 1)?;
-        self.halves.borrow_mut().1.take().ok_or(io::ErrorKind::NotFound.into())
+        if let Some(receiver) = self.receiver.take() {
+            return Ok(receiver);
+        }
+        let (sender, receiver) = self.halves(lane == 1)?;
+        self.sender.set(Some(sender));
+        Ok(receiver)
     }
 }
 
