@@ -66,7 +66,13 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
     ],
-    rows: &[Comparison::at_most(FUTEX_WAITV, 1.2), Comparison::at_most(PIPE, 1.0), Comparison::at_most(SOCKET, 1.0)],
+    rows: &[
+        Comparison::at_most(FUTEX_WAITV, 1.2),
+        Comparison::at_most(FUTEX_WAITV, 1.2).of(NEVER),
+        Comparison::listed(FUTEX),
+        Comparison::at_most(PIPE, 1.0),
+        Comparison::at_most(SOCKET, 1.0),
+    ],
 };
 
 /// One message after the other, each by a call of its own.
