@@ -8,7 +8,7 @@
 //!   others wait ([`death`]);
 //! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
 //!   [`channels`], and the peers in [`floor`],
-//!   [`memcpy`], [`pthread`] and [`peers`];
+//!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
 //!
@@ -36,6 +36,7 @@ pub mod peers;
 pub mod pin;
 pub mod proc;
 pub mod pthread;
+pub mod record;
 pub mod report;
 pub mod shared;
 pub mod signal;

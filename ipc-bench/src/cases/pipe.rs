@@ -11,6 +11,7 @@ use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 use crate::peers::iceoryx2::{self, Services};
 use crate::peers::rtrb::{self, Rings};
 use crate::peers::threads::Threads;
+use crate::record::{LINE, Records};
 use crate::team::{Cpus, Entry, Game, Measure};
 
 /// How many messages the rings for streams have room for.
@@ -27,13 +28,15 @@ type StreamingRings = Rings<u64, ROOM, 64>;
 pub const ROUND_TRIP_AWAKE: Game = Game {
     name: "pipe/round_trip/two_cpus",
     what: "pipe, 48 bytes there and back on two CPUs",
-    conditions: "a message of 48 bytes, and the same back; the bare cache line carries only whose turn it is; rtrb \
-                 between two threads, which look again after 4 pauses; iceoryx2 looks again at once",
+    conditions: "a message of 48 bytes, and the same back; the bare cache line carries only whose turn it is, and \
+                 with the message there is a line for each way; rtrb between two threads, which look again after 4 \
+                 pauses; iceoryx2 looks again at once",
     members: 2,
     cpus: Cpus::Two,
     measure: Measure::Whole,
     entries: &[
         Entry::of::<Pairs<Bare<CacheLine>>>(CACHE_LINE),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, Records>>(LINE),
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(ALWAYS).with(Spinning::Always),
         Entry::of::<Threads<Cast<RoundTrip, Typed<Note>, RingsThereAndBack>>>(rtrb::NAME),
@@ -43,6 +46,7 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
     rows: &[
         Comparison::at_most(CACHE_LINE, 1.25),
         Comparison::at_most(CACHE_LINE, 1.25).of(ALWAYS),
+        Comparison::listed(LINE).of(ALWAYS),
         Comparison::at_most(rtrb::NAME, 1.0),
         #[cfg(feature = "peers")]
         Comparison::at_most(iceoryx2::NAME, 1.0 / 3.0),
