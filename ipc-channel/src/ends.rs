@@ -271,8 +271,10 @@ impl Ends {
         mut look: impl FnMut() -> Option<R>,
         is_gone: impl Fn(&Site) -> Result<bool, Error>,
     ) -> Result<R, Ended> {
-        // One without patience wants an answer, and no longer a look than this.
-        if !deadline.is_some_and(Deadline::has_passed) {
+        // All deadlines of models have passed; there, they count only after a sleep.
+        let mut is_over = !cfg!(ipc_loom) && deadline.is_some_and(Deadline::has_passed);
+        // One without patience wants an answer at once.
+        if !is_over {
             if let Some(found) = spin(&mut look) {
                 return Ok(found);
             }
@@ -290,7 +292,7 @@ impl Ends {
             }
             // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
             let unsettled = settled.filter(|settled| !settled.has_passed());
-            if let Some(ended) = Self::look_around(&site, deadline, &mut look, &is_gone) {
+            if let Some(ended) = Self::look_around(&site, is_over, &mut look, &is_gone) {
                 self.wake_up(claim);
                 return ended;
             }
@@ -300,21 +302,22 @@ impl Ends {
                 (some, None) | (None, some) => some,
             };
             site.wait(end, (claim.token.word() | ASLEEP) as u32, epoch, until);
+            // Then one last look.
+            is_over = deadline.is_some_and(Deadline::has_passed);
             crash_point!("ends.wait.after_sleep");
         }
     }
 
-    /// How a wait ends now, if it does.
+    /// How a wait ends now, if it does; surely so if its time is over.
     fn look_around<R>(
         site: &Site,
-        deadline: Option<Deadline>,
+        is_over: bool,
         mut look: impl FnMut() -> Option<R>,
         is_gone: impl Fn(&Site) -> Result<bool, Error>,
     ) -> Option<Result<R, Ended>> {
         if let Some(found) = look() {
             return Some(Ok(found));
         }
-        let is_over = deadline.is_some_and(Deadline::has_passed);
         if is_over {
             // One whose waits are too short to be told of deaths must hear of them, too.
             site.look();

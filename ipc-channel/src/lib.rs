@@ -1,12 +1,14 @@
 //! Message passing between processes that survives `kill -9`: part of shmkit.
 //!
-//! * [`Pipe`]: messages of one type, both ways between two processes; [`Sender`] and [`Receiver`]: its halves, also for one way alone.
+//! * [`Pipe`]: messages of one type, both ways between two processes; [`Sender`] and [`Receiver`]: its halves, also for one way alone;
+//! * [`Queue`]: messages of one type, from any number of producers to any number of consumers.
 //!
 //! An end of a pipe belongs to one process at a time. When that process is killed, the other side gets the messages that were sent, and
-//! then [`Disconnected`](RecvError::Disconnected), at once.
+//! then [`Disconnected`](RecvError::Disconnected), at once. A queue belongs to nobody, and goes on whoever dies.
 
 #![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
 
+mod duplex;
 mod end;
 #[cfg(not(ipc_loom))]
 mod endpoint;
@@ -16,6 +18,7 @@ mod error;
 pub mod model;
 #[cfg(not(ipc_loom))]
 mod pipe;
+mod queue;
 mod receiver;
 mod ring;
 mod sender;
@@ -25,5 +28,8 @@ pub use endpoint::{ChannelOptions, Endpoint};
 pub use error::{OpenError, RecvError, SendError};
 #[cfg(not(ipc_loom))]
 pub use pipe::Pipe;
+#[cfg(not(ipc_loom))]
+pub use queue::QueueOptions;
+pub use queue::{Queue, QueueIter};
 pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;

@@ -83,8 +83,9 @@ pub fn spin<R>(look: impl FnMut() -> Option<R>) -> Option<R> {
     found
 }
 
-/// Looks so often, each time: for locks, which are mostly held for so short a time that there is nothing to learn.
-pub(crate) fn spin_briefly<R>(looks: u32, look: impl FnMut() -> Option<R>) -> Option<R> {
+/// Looks so often, each time, until `look` finds something: for locks, which are mostly held for so short a time that there is nothing to
+/// learn.
+pub fn spin_briefly<R>(looks: u32, look: impl FnMut() -> Option<R>) -> Option<R> {
     if cfg!(ipc_loom) || EXPERIENCE.get().spinning == Spinning::Never {
         return None;
     }

@@ -14,6 +14,7 @@ mod condvar;
 mod event;
 mod once;
 mod permits;
+mod pipe;
 mod reentrant;
 mod rwlock;
 mod semaphore;
@@ -25,7 +26,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use barrier::barrier_party;
-use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
+use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, talker, until};
 use event::event_waiter;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
@@ -33,7 +34,7 @@ use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -68,6 +69,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (event::SCENES, event::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
+    (pipe::SCENES, pipe::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),

@@ -125,16 +125,19 @@ mod model {
         }
     }
 
-    /// Wakes at most `count` sleepers on `word`.
-    pub fn wake(word: &dyn FutexWord, count: u32) {
+    /// Wakes at most `count` sleepers on `word`; says how many.
+    pub fn wake(word: &dyn FutexWord, count: u32) -> u32 {
         let address = word.address() as usize;
         let mut futexes = FUTEXES.lock().unwrap();
+        let mut woken = 0;
         let queue = futexes.sleepers.iter_mut().flatten().filter(|sleeper| sleeper.queues.contains(&address));
         for sleeper in queue.take(count as usize) {
             sleeper.queues.retain(|queue| *queue != address);
             sleeper.woken = true;
             sleeper.end();
+            woken += 1;
         }
+        woken
     }
 
     /// Lets all deadlines pass, also of those who wait later.

@@ -128,11 +128,12 @@ fn wait_one(word: RawWord, deadline: Option<Deadline>) -> Result<(), i32> {
     if ended == 0 { Ok(()) } else { Err(errno()) }
 }
 
-/// Wakes at most `count` sleepers on `word`, in any process.
-pub fn wake(word: &dyn FutexWord, count: u32) {
+/// Wakes at most `count` sleepers on `word`, in any process; says how many.
+pub fn wake(word: &dyn FutexWord, count: u32) -> u32 {
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     // SAFETY: the kernel uses the address as a key only.
-    unsafe { libc::syscall(libc::SYS_futex, word.address(), libc::FUTEX_WAKE, count) };
+    let woken = unsafe { libc::syscall(libc::SYS_futex, word.address(), libc::FUTEX_WAKE, count) };
+    u32::try_from(woken).unwrap_or(0)
 }
 
 /// The earlier of two deadlines, where `None` is never.

@@ -1,0 +1,287 @@
+//! Sending and receiving: each side under its lock, and asleep while there is nothing to do.
+
+use core::slice;
+
+use bytemuck::Pod;
+use shmkit_core::spin::spin;
+use shmkit_core::wait::Site;
+use shmkit_core::{Deadline, Described, Error, crash_point};
+
+use super::layout::{Position, Ring};
+use super::sleepers::{Awake, Sleepers};
+use super::turn::{Patience, Turn};
+use crate::ends::Ended;
+
+/// Who waits.
+#[derive(Clone, Copy, Debug)]
+enum Side {
+    Producers,
+    Consumers,
+}
+
+/// Messages that have been copied out and not been received yet. If it is dropped, they stay where they are.
+pub(super) struct Taking<'a, T: Pod + Described> {
+    ring: &'a Ring<T>,
+    turn: Turn<'a>,
+    /// Where the next message is after that.
+    received: Position,
+    count: usize,
+}
+
+impl<T: Pod + Described> Taking<'_, T> {
+    /// Receives them; says how many.
+    #[inline]
+    pub(super) fn finish(self) -> usize {
+        let Self { ring, turn, received, count } = self;
+        crash_point!("queue.recv.before_received");
+        ring.set_received(received);
+        crash_point!("queue.recv.after_received");
+        drop(turn);
+        crash_point!("queue.recv.after_unlock");
+        ring.shared.producers_asleep.tell(count as u32);
+        count
+    }
+}
+
+/// How much room a spinning producer waits for.
+const ROOM: u32 = 64;
+
+/// How often one who waits may come too late before it sleeps.
+const LOST_RACES: u32 = 10;
+
+impl<T: Pod + Described> Ring<T> {
+    /// Sends as many of the messages as there is room for, from the first on; says how many. The end is [`Ended::Gone`] if the queue is
+    /// closed.
+    #[inline]
+    pub(super) fn put(&self, messages: &[T], patience: Patience) -> Result<usize, Ended> {
+        let head = &*self.shared;
+        let turn = head.producers.take(&head.producers_turn, patience)?;
+        if head.is_closed() {
+            return Err(Ended::Gone);
+        }
+        if turn.after_death {
+            self.mend()?;
+        }
+        let mut sent = self.sent()?;
+        let mut rest = messages;
+        while !rest.is_empty() {
+            let room = match self.room(sent) {
+                Ok(room) => room,
+                Err(error) if rest.len() == messages.len() => return Err(error.into()),
+                // What is wrong will still be so at the next call.
+                Err(_) => 0,
+            };
+            if room == 0 {
+                break;
+            }
+            let (now, later) = rest.split_at(rest.len().min(Self::left(sent).min(room) as usize));
+            self.store(sent, now);
+            crash_point!("queue.send.after_copy");
+            self.publish(sent, now.len() as u32);
+            crash_point!("queue.send.after_header");
+            sent = self.advance(sent, now.len() as u32);
+            self.set_sent(sent);
+            crash_point!("queue.send.after_sent");
+            rest = later;
+        }
+        drop(turn);
+        let done = messages.len() - rest.len();
+        if done > 0 {
+            crash_point!("queue.send.after_unlock");
+            head.consumers_asleep.tell(done as u32);
+        }
+        Ok(done)
+    }
+
+    /// Sends a message if there is room for it; says whether there was. As [`put`](Self::put), with fewer steps.
+    #[inline]
+    pub(super) fn put_one(&self, message: &T, patience: Patience) -> Result<bool, Ended> {
+        let head = &*self.shared;
+        let turn = head.producers.take(&head.producers_turn, patience)?;
+        if head.is_closed() {
+            return Err(Ended::Gone);
+        }
+        if turn.after_death {
+            self.mend()?;
+        }
+        let sent = self.sent()?;
+        if !self.has_room(sent)? {
+            return Ok(false);
+        }
+        self.store(sent, slice::from_ref(message));
+        crash_point!("queue.send.after_copy");
+        self.publish(sent, 1);
+        crash_point!("queue.send.after_header");
+        self.set_sent(self.advance(sent, 1));
+        crash_point!("queue.send.after_sent");
+        drop(turn);
+        crash_point!("queue.send.after_unlock");
+        head.consumers_asleep.tell(1);
+        Ok(true)
+    }
+
+    /// Makes `sent` what the headers say.
+    #[cold]
+    fn mend(&self) -> Result<(), Error> {
+        self.set_sent(self.really_sent()?);
+        crash_point!("queue.send.after_mending");
+        Ok(())
+    }
+
+    /// Copies out as many messages as there are and fit into `messages`; they are received when that is [finished](Taking::finish). `None` if
+    /// there are none. The end is [`Ended::Gone`] if there are none and the queue is closed.
+    #[inline]
+    pub(super) fn begin_to_take(&self, messages: &mut [T], patience: Patience) -> Result<Option<Taking<'_, T>>, Ended> {
+        let head = &*self.shared;
+        let turn = head.consumers.take(&head.consumers_turn, patience)?;
+        let mut received = self.received()?;
+        let mut count = 0;
+        while count < messages.len() {
+            // Before the look for messages: if it was closed then, this one sees the last.
+            let is_closed = count == 0 && head.is_closed();
+            let more = match self.available(received) {
+                Ok(0) if is_closed => return Err(Ended::Gone),
+                Ok(more) => more,
+                Err(error) if count == 0 => return Err(error.into()),
+                // What is wrong will still be so at the next call.
+                Err(_) => 0,
+            };
+            if more == 0 {
+                break;
+            }
+            let more = (messages.len() - count).min(more as usize);
+            self.load(received, &mut messages[count..count + more]);
+            received = self.advance(received, more as u32);
+            count += more;
+        }
+        Ok((count > 0).then_some(Taking { ring: self, turn, received, count }))
+    }
+
+    /// Receives a message if there is one; says whether there was. As [`take`](Self::take), with fewer steps.
+    #[inline]
+    pub(super) fn take_one(&self, message: &mut T, patience: Patience) -> Result<bool, Ended> {
+        let head = &*self.shared;
+        let turn = head.consumers.take(&head.consumers_turn, patience)?;
+        let received = self.received()?;
+        if self.available(received)? == 0 {
+            if !head.is_closed() {
+                return Ok(false);
+            }
+            // What was sent before it was closed is seen now.
+            if self.available(received)? == 0 {
+                return Err(Ended::Gone);
+            }
+        }
+        self.load(received, slice::from_mut(message));
+        crash_point!("queue.recv.after_copy");
+        self.set_received(self.advance(received, 1));
+        crash_point!("queue.recv.after_received");
+        drop(turn);
+        crash_point!("queue.recv.after_unlock");
+        head.producers_asleep.tell(1);
+        Ok(true)
+    }
+
+    /// Receives as many messages as there are and fit into `messages`; says how many. The end is as above.
+    #[inline]
+    pub(super) fn take(&self, messages: &mut [T], patience: Patience) -> Result<usize, Ended> {
+        Ok(self.begin_to_take(messages, patience)?.map_or(0, Taking::finish))
+    }
+
+    /// Sends some of the messages, at least one, as soon as there is room.
+    #[cold]
+    pub(super) fn put_when_ready(&self, messages: &[T], deadline: Option<Deadline>) -> Result<usize, Ended> {
+        let (done, awake) = self.wait(Side::Producers, deadline, || {
+            let done = self.put(messages, Patience::Until(deadline))?;
+            Ok((done > 0).then_some(done))
+        })?;
+        awake.map(Awake::has_acted);
+        Ok(done)
+    }
+
+    /// Begins to take messages, at least one, as soon as there are any. What comes along is to be told when that is finished.
+    #[cold]
+    pub(super) fn begin_when_ready(
+        &self,
+        messages: &mut [T],
+        deadline: Option<Deadline>,
+    ) -> Result<(Taking<'_, T>, Option<Awake<'_>>), Ended> {
+        self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, Patience::Until(deadline)))
+    }
+
+    /// Receives messages, at least one, as soon as there are any.
+    #[cold]
+    pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
+        let (taking, awake) = self.begin_when_ready(messages, deadline)?;
+        let count = taking.finish();
+        awake.map(Awake::has_acted);
+        Ok(count)
+    }
+
+    /// Attempts again whenever that may be of use, until it gives something.
+    fn wait<R>(
+        &self,
+        side: Side,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut() -> Result<Option<R>, Ended>,
+    ) -> Result<(R, Option<Awake<'_>>), Ended> {
+        for _ in 0..LOST_RACES {
+            if spin(|| self.is_worth_while(side).then_some(())).is_none() {
+                break;
+            }
+            if let Some(done) = attempt()? {
+                return Ok((done, None));
+            }
+        }
+        let attempt = |_: &Site| if self.may_act(side) { attempt() } else { Ok(None) };
+        let (done, awake) = self.sleepers(side).wait(&*self.shared, deadline, attempt)?;
+        Ok((done, Some(awake)))
+    }
+
+    /// Whether to stop spinning. A producer that is faster than the consumers lets some room come about: if it took each place as soon as that is
+    /// free, every message would cost both sides the transfer of a line.
+    fn is_worth_while(&self, side: Side) -> bool {
+        match side {
+            Side::Producers => self.may_send(ROOM.min(self.capacity().div_ceil(4))),
+            Side::Consumers => self.may_receive(),
+        }
+    }
+
+    fn may_act(&self, side: Side) -> bool {
+        match side {
+            Side::Producers => self.may_send(1),
+            Side::Consumers => self.may_receive(),
+        }
+    }
+
+    fn sleepers(&self, side: Side) -> &Sleepers {
+        match side {
+            Side::Producers => &self.shared.producers_asleep,
+            Side::Consumers => &self.shared.consumers_asleep,
+        }
+    }
+
+    /// Ends the sending and tells everybody.
+    pub(super) fn close(&self) -> Result<(), Error> {
+        let head = &*self.shared;
+        match head.producers.take(&head.producers_turn, Patience::Until(None)) {
+            Ok(turn) => {
+                if turn.after_death {
+                    // Nobody will come who would do it later. What cannot be mended does not matter any more.
+                    let _ = self.mend();
+                }
+                head.close();
+                crash_point!("queue.close.after_state");
+            }
+            Err(Ended::Failed(error)) => return Err(error),
+            // There was no deadline.
+            Err(Ended::TimedOut | Ended::Gone) => {}
+        }
+        crash_point!("queue.close.after_unlock");
+        for sleepers in [&head.producers_asleep, &head.consumers_asleep] {
+            sleepers.tell_all();
+            crash_point!("queue.close.after_wake");
+        }
+        Ok(())
+    }
+}

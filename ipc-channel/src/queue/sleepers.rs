@@ -1,0 +1,172 @@
+//! Those who sleep until somebody has done something: one word.
+//!
+//! ```text
+//!  31                                     1     0
+//! +----------------------------------------+--------+
+//! | how often they have been told          | ASLEEP |
+//! +----------------------------------------+--------+
+//! ```
+//!
+//! | word | about to sleep | told of `k` changes | all are told | death of anybody |
+//! |---|---|---|---|---|
+//! | `n` | -> `n` ASLEEP, look, settle, look, sleep | - | -> `n + 1`, wake all | - |
+//! | `n` ASLEEP | look, settle, look, sleep | -> `n + 1` ASLEEP, wake `k`; if there were fewer: -> `n + 2`, wake all | -> `n + 1` ASLEEP, wake all | all wake and look |
+//!
+//! ASLEEP must be set while anybody sleeps who is not just being woken; it may be set when nobody does. It is taken out only by one who has told
+//! and found fewer asleep than there are changes, and who then wakes those who have come in between. So as long as anybody sleeps, every change
+//! wakes one, and one who is woken owes nobody anything, unless it [leaves](Sleepers::tell) without having looked at what it was woken for.
+//!
+//! The number makes a sleep that was decided on before a change return at once.
+//!
+//! # Order
+//!
+//! Whoever has made a change looks at ASLEEP, by a plain load; whoever has set ASLEEP looks for changes. The first of these looks may come
+//! before the change is seen, since there is no fence: it would cost as much as everything else together. The sleeper makes up for that by
+//! time: it sleeps for a [settling] at most at first, and looks again. `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence".
+//! In models there is a fence. It has to settle once for each number: while that stays the same, everybody sees the same ASLEEP.
+//!
+//! # A kill at each point
+//!
+//! Whatever a death swallows, a wake-up that was not sent or one that was not acted on, is made good by the death itself, which wakes all.
+//!
+//! # Garbage
+//!
+//! An ASLEEP too much costs a wake-up of nobody. One too few can cost a sleeper its wake-up; it goes on with the next one, or with the safety
+//! net's look at deaths. Nothing else depends on the word.
+
+use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
+use core::sync::atomic::compiler_fence;
+
+use shmkit_core::shim::{AtomicU32, fence, futex, store_load_barrier};
+use shmkit_core::wait::{Site, settling, wake_all};
+use shmkit_core::{Deadline, crash_point, identity};
+
+use crate::ends::Ended;
+
+/// Somebody may be asleep.
+const ASLEEP: u32 = 1;
+
+/// The word. See the module for who writes it when.
+#[repr(transparent)]
+#[derive(Debug)]
+pub(super) struct Sleepers(AtomicU32);
+
+impl Sleepers {
+    pub(super) fn new() -> Self {
+        Self(AtomicU32::new(0))
+    }
+
+    /// Sets ASLEEP; returns what the word must be for a sleep. Look for changes after that.
+    fn mark(&self) -> u32 {
+        // Acquire pairs with the Release in `wake`: the change is seen.
+        let word = self.0.fetch_or(ASLEEP, AcqRel) | ASLEEP;
+        fence(SeqCst);
+        word
+    }
+
+    /// Wakes as many as there are changes, if anybody is asleep. The changes must have been made before, with Release.
+    #[inline]
+    pub(super) fn tell(&self, changes: u32) {
+        compiler_fence(SeqCst);
+        store_load_barrier();
+        if self.0.load(Relaxed) & ASLEEP != 0 {
+            self.wake(changes);
+        }
+    }
+
+    #[cold]
+    fn wake(&self, changes: u32) {
+        crash_point!("queue.tell.before_change");
+        // Release pairs with the Acquire in `mark`.
+        let told = self.0.fetch_add(2, AcqRel).wrapping_add(2);
+        crash_point!("queue.tell.before_wake");
+        if futex::wake(&self.0, changes) < changes && told & ASLEEP != 0 {
+            crash_point!("queue.tell.before_clear");
+            // A failure means that another one has told them since, who goes on from here.
+            let cleared = (told & !ASLEEP).wrapping_add(2);
+            if self.0.compare_exchange(told, cleared, AcqRel, Relaxed).is_ok() {
+                crash_point!("queue.tell.after_clear");
+                wake_all(&self.0);
+            }
+        }
+        crash_point!("queue.tell.after_wake");
+    }
+
+    /// Wakes all, whatever the word says.
+    #[cold]
+    pub(super) fn tell_all(&self) {
+        // Release pairs with the Acquire in `mark`.
+        self.0.fetch_add(2, AcqRel);
+        crash_point!("queue.tell_all.before_wake");
+        wake_all(&self.0);
+        crash_point!("queue.tell_all.after_wake");
+    }
+
+    /// Attempts again after every change that they are told of, and after every death, until that gives something. `home` is what the word
+    /// is part of.
+    ///
+    /// What comes along is to be [told](Awake::has_acted) when that has had its effect.
+    pub(super) fn wait<R, H>(
+        &self,
+        home: &H,
+        deadline: Option<Deadline>,
+        mut attempt: impl FnMut(&Site) -> Result<Option<R>, Ended>,
+    ) -> Result<(R, Awake<'_>), Ended> {
+        let mut site = Site::of(home)?;
+        let mut awake = Awake { sleepers: self, owes: false };
+        let mut settled = None;
+        let mut is_over = false;
+        loop {
+            if !site.is_own() {
+                // A signal handler has forked.
+                site = Site::of(home)?;
+            }
+            // Before everything that a death may change.
+            let epoch = site.epoch();
+            let marked = self.mark();
+            crash_point!("queue.wait.after_mark");
+            if let Some(done) = attempt(&site)? {
+                return Ok((done, awake));
+            }
+            // What it was woken for is not there any more.
+            awake.owes = false;
+            if is_over {
+                return Err(Ended::TimedOut);
+            }
+            let until = match (settling(), deadline) {
+                _ if settled == Some(marked) => deadline,
+                (Some(settled), Some(deadline)) => Some(settled.min(deadline)),
+                (some, None) | (None, some) => some,
+            };
+            settled = Some(marked);
+            let woken = site.wait(&self.0, marked, epoch, until);
+            awake.owes = woken == futex::Woken::Maybe;
+            is_over = deadline.is_some_and(Deadline::has_passed);
+            crash_point!("queue.wait.after_sleep");
+        }
+    }
+}
+
+/// Somebody who may have been woken. If nothing comes of it, because of an error or a panic, the next one is woken.
+#[derive(Debug)]
+pub(super) struct Awake<'a> {
+    sleepers: &'a Sleepers,
+    owes: bool,
+}
+
+impl Awake<'_> {
+    /// What it was woken for has been done.
+    pub(super) fn has_acted(mut self) {
+        self.owes = false;
+    }
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        // In models, what the dead had is dropped, too.
+        if self.owes && identity::current().is_some() {
+            self.sleepers.wake(1);
+            crash_point!("queue.wait.after_passing_on");
+        }
+    }
+}
