@@ -60,7 +60,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use shmkit_core::identity::{self, FLAG, Token};
 use shmkit_core::shim::{AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, settling, wake_all};
+use shmkit_core::wait::{Armed, Site, settling, wake_all};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
 
 /// Nobody has had it yet.
@@ -326,6 +326,28 @@ impl Ends {
             Ok(true) => Some(look().ok_or(Ended::Gone)),
             Ok(false) => is_over.then_some(Err(Ended::TimedOut)),
             Err(error) => Some(Err(error.into())),
+        }
+    }
+
+    /// The word that an end sleeps on.
+    pub(crate) fn word(&self, claim: &Claim) -> &AtomicU64 {
+        self.end(claim.side)
+    }
+
+    /// Gets an end ready to sleep, as [`wait`](Self::wait) does.
+    pub(crate) fn arm(&self, claim: &Claim) -> Result<Armed, Error> {
+        if !claim.is_own() {
+            return Err(Error::Forked);
+        }
+        let is_anew = self.fall_asleep(claim)?;
+        crash_point!("ends.arm.after_asleep");
+        Ok(Armed::at((claim.token.word() | ASLEEP) as u32).unsettled(is_anew))
+    }
+
+    /// Ends that. Does nothing in a forked child.
+    pub(crate) fn disarm(&self, claim: &Claim) {
+        if claim.is_own() {
+            self.wake_up(claim);
         }
     }
 

@@ -18,6 +18,7 @@ mod pipe;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -33,8 +34,9 @@ use permits::permits_waiter;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
+use wait_any::wait_any_waiter;
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker, wait_any_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -73,6 +75,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
+    (wait_any::SCENES, wait_any::victim),
 ];
 
 #[test]
