@@ -1,16 +1,20 @@
-//! Our own channels, in an anonymous region: [`Pipe`]s, and their halves by themselves.
+//! Our own channels, in an anonymous region: [`Pipe`]s, their halves by themselves, and [`Queue`]s.
 
 use std::cell::Cell;
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit::{ChannelOptions, Described, Endpoint, Error, OpenError, Pipe, Receiver, Region, Sender, bytemuck::Pod};
+use shmkit::{
+    ChannelOptions, Described, Endpoint, Error, OpenError, Pipe, Queue, Receiver, Region, Sender, bytemuck::Pod,
+};
 
 use crate::message::{Carrier, Receiving, Sending};
 use crate::ours;
 use crate::team::Place;
 
+/// The name of the queue in its region.
+const QUEUE: &str = "queue";
 /// Enough for all that is measured.
 const REGION: usize = 4 << 20;
 /// Against hanging: the process that makes a channel has done so by then.
@@ -144,6 +148,52 @@ impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPAC
         let (sender, receiver) = self.halves(lane == 1)?;
         self.sender.set(Some(sender));
         Ok(receiver)
+    }
+}
+
+/// A queue with room for `CAPACITY` messages; one lane.
+pub struct Shared<const CAPACITY: usize>(Channels);
+
+impl<const CAPACITY: usize> Place for Shared<CAPACITY> {
+    fn create(_: usize) -> io::Result<Self> {
+        let channels = Channels::create()?;
+        Queue::<u64>::create_in(&channels.0, QUEUE, CAPACITY as u64).map_err(io::Error::other)?;
+        Ok(Shared(channels))
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.0.0)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Channels::attach(address).map(Shared)
+    }
+}
+
+impl<const CAPACITY: usize> Carrier<u64> for Shared<CAPACITY> {
+    type Sender = Queue<u64>;
+    type Receiver = Queue<u64>;
+
+    fn sender(&self, _: usize) -> io::Result<Queue<u64>> {
+        Queue::open_in(&self.0.0, QUEUE).map_err(io::Error::other)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<Queue<u64>> {
+        self.sender(lane)
+    }
+}
+
+impl<T: Pod + Described> Sending<T> for Queue<T> {
+    #[inline]
+    fn send(&mut self, message: &T) {
+        Queue::send(self, *message).expect("nobody closes it");
+    }
+}
+
+impl<T: Pod + Described> Receiving<T> for Queue<T> {
+    #[inline]
+    fn receive(&mut self, message: &mut T) {
+        *message = self.recv().expect("nobody closes it");
     }
 }
 

@@ -1,6 +1,9 @@
 //! Queues: many send and many receive.
 
-use crate::figure::Comparison;
+use shmkit::spin::Spinning;
+
+use crate::channels::Shared;
+use crate::figure::{ALWAYS, Comparison, SUBJECT};
 use crate::message::{Cast, Stream, Typed};
 use crate::peers::crossbeam::{self, Channel};
 #[cfg(feature = "peers")]
@@ -16,12 +19,15 @@ const CONDITIONS: &str = "u64, room for 1024; crossbeam-channel between threads 
 
 const ENTRIES: &[Entry] = &[
     Entry::of::<Threads<Cast<Stream, Typed<u64>, Channel<u64, ROOM>>>>(crossbeam::NAME),
+    Entry::of::<Cast<Stream, Typed<u64>, Shared<ROOM>>>(SUBJECT),
+    Entry::of::<Cast<Stream, Typed<u64>, Shared<ROOM>>>(ALWAYS).with(Spinning::Always),
     #[cfg(feature = "peers")]
     Entry::of::<python::Queue<ROOM>>(python::NAME),
 ];
 
 const ROWS: &[Comparison] = &[
     Comparison::at_most(crossbeam::NAME, 1.05),
+    Comparison::at_most(crossbeam::NAME, 1.05).of(ALWAYS),
     #[cfg(feature = "peers")]
     Comparison::listed(python::NAME),
 ];
