@@ -24,7 +24,7 @@ pub(crate) struct End<H: Head> {
     site: Site,
     /// The epoch of deaths when the owner of the other end was last looked at. Before the first look there is none.
     seen: Option<Epoch>,
-    /// The other end as it was then, without its ASLEEP.
+    /// The other end as it was then, without its SLEEPY.
     other: u64,
     /// This end was closed by its owner.
     is_closed: bool,

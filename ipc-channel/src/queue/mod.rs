@@ -319,7 +319,9 @@ impl<T: Pod + Described> Queue<T> {
         };
         let noted = note(&message);
         taking.finish();
-        awake.map(Awake::has_acted);
+        if let Some(awake) = awake {
+            awake.has_acted();
+        }
         Ok(noted)
     }
 
