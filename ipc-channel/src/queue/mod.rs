@@ -41,7 +41,6 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, Tailed};
 
 use self::layout::{Head, Ring};
-use self::sleepers::Awake;
 use self::turn::Patience;
 use crate::ends::Ended;
 use crate::error::{RecvError, SendError};
