@@ -407,3 +407,46 @@ impl Ends {
 fn garbage(found: u64) -> Error {
     Error::Corrupted { what: "owner of an end of a channel", found }
 }
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::sync::atomic::AtomicBool;
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use shmkit_core::spin::{Spinning, set_spinning};
+
+    use super::*;
+
+    #[test]
+    fn a_sleeper_that_was_woken_early_looks_again_when_all_is_settled() {
+        set_spinning(Spinning::Never);
+        let ends = Ends::new(false, None);
+        let claim = ends.claim(Side::Receiver).expect("an end that nobody has");
+        let (ringing, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    if ringing.load(Relaxed) {
+                        wake_all(&ends.receiver);
+                    }
+                }
+            });
+            // Nobody wakes it after its second look, and what it waits for is there a little later, but not for long.
+            let there = Duration::from_micros(100)..Duration::from_secs(1);
+            let failed = (0..300).find_map(|_| {
+                ringing.store(true, Relaxed);
+                let (begin, mut looks) = (Instant::now(), 0);
+                let look = || {
+                    looks += 1;
+                    ringing.store(looks < 2, Relaxed);
+                    (looks > 1 && there.contains(&begin.elapsed())).then_some(())
+                };
+                ends.wait(&claim, Deadline::after(Duration::from_secs(2)), look, |_| Ok(false)).err()
+            });
+            over.store(true, Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
+}
