@@ -485,3 +485,49 @@ impl Ends {
 fn garbage(found: u64) -> Error {
     Error::Corrupted { what: "owner of an end of a channel", found }
 }
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::sync::atomic::{AtomicBool, AtomicUsize};
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use shmkit_core::spin::{Spinning, set_spinning};
+
+    use super::*;
+
+    #[test]
+    fn a_sleeper_that_was_woken_early_looks_again_when_all_is_settled() {
+        set_spinning(Spinning::Never);
+        // Each has to settle once only.
+        let all: Vec<_> = (0..300).map(|_| Ends::new(false, None)).collect();
+        let bell = AtomicUsize::new(0);
+        let (ringing, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    if ringing.load(Relaxed) {
+                        wake_all(all[bell.load(Relaxed)].asleep(Side::Receiver));
+                    }
+                }
+            });
+            // Nobody wakes it after its second look, and what it waits for is there a little later, but not for long.
+            let there = Duration::from_micros(100)..Duration::from_secs(1);
+            let failed = all.iter().enumerate().find_map(|(number, ends)| {
+                let claim = ends.claim(Side::Receiver).expect("an end that nobody has");
+                bell.store(number, Relaxed);
+                ringing.store(true, Relaxed);
+                let (begin, mut looks) = (Instant::now(), 0);
+                let look = || {
+                    looks += 1;
+                    ringing.store(looks < 2, Relaxed);
+                    (looks > 1 && there.contains(&begin.elapsed())).then_some(())
+                };
+                ends.wait(&claim, Deadline::after(Duration::from_secs(2)), look, |_| Ok(false)).err()
+            });
+            over.store(true, Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
+}

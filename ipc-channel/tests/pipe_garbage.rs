@@ -36,7 +36,7 @@ impl Target {
         let mut options = ChannelOptions::new();
         let end = options.capacity(CAPACITY).successors(successors).create_in(&region, "target").expect("a channel");
         let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
-        let mut bytes = vec![0; region.size() as usize];
+        let mut bytes = vec![0; region.size()];
         file.read_exact_at(&mut bytes, 0).expect("its bytes");
         let name_at = bytes.windows(6).position(|window| window == b"target").expect("the name in the directory");
         let word = |at| u64::from_le_bytes(std::array::from_fn(|i| bytes[at + i]));

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use shmkit_channel::model::{Channel, pipe_end};
 use shmkit_channel::{OpenError, RecvError, SendError};
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{Place, end, explore, explore_deaths, keeper, spawn, spawn_mortal};
 
 use crate::pipe::{Message, message, processes, receive_all, receiver, sender};
 
@@ -17,6 +17,10 @@ const TELLING: [&str; 3] = ["ends.tell.before_swap", "ends.tell.before_wake", "e
 const SENDING: [&str; 2] = ["pipe.send.after_copy", "pipe.send.after_header"];
 const RECEIVING: [&str; 2] = ["pipe.recv.after_copy", "pipe.recv.after_received"];
 const COMING_AND_GOING: [&str; 2] = ["ends.claim.after_cas", "ends.close.after_cas"];
+
+fn died_at(place: &Place) -> Option<&'static str> {
+    *place.lock().unwrap()
+}
 
 #[test]
 fn what_a_sender_that_dies_anywhere_has_sent_arrives_and_then_the_receiver_learns_of_it() {
@@ -39,7 +43,7 @@ fn what_a_sender_that_dies_anywhere_has_sent_arrives_and_then_the_receiver_learn
         surviving.act();
         let received = receive_all(&mut receiver(&channel));
         thread.join().unwrap();
-        let place = *place.lock().unwrap();
+        let place = died_at(&place);
         // What it died in may have been sent.
         let sent = sent.load(Relaxed);
         let count = received.len() as u64;
@@ -82,8 +86,7 @@ fn a_sender_whose_receiver_dies_anywhere_learns_of_it() {
         // One that was not noted, and one that nobody took.
         assert!((received..=received + 2).contains(&sent), "{received} {sent}");
         end(&region, [keeper]);
-        let place = *place.lock().unwrap();
-        place
+        died_at(&place)
     });
 }
 
@@ -119,7 +122,7 @@ fn a_successor_receives_what_a_dead_receiver_has_not() {
             }
         });
         thread.join().unwrap();
-        let place = *place.lock().unwrap();
+        let place = died_at(&place);
         if place.is_some() {
             successor.act();
             let mut rx = receiver(&channel);
@@ -194,8 +197,7 @@ fn a_successor_sends_behind_what_a_dead_sender_has_sent() {
         }
         heir.join().unwrap();
         end(&region, []);
-        let place = *place.lock().unwrap();
-        place
+        died_at(&place)
     });
 }
 
@@ -214,8 +216,7 @@ fn one_who_dies_between_its_two_ends_is_dead_to_both_sides_of_the_other() {
         assert!(matches!(sent, Err(SendError::Disconnected(_))), "{sent:?}");
         thread.join().unwrap();
         end(&region, [keeper]);
-        let place = *place.lock().unwrap();
-        place
+        died_at(&place)
     });
 }
 
@@ -259,7 +260,7 @@ fn of_two_who_want_the_end_of_a_dead_one_gets_it() {
         let mut tx = sender(&channel);
         shmkit_core::shim::futex::expire();
         thread.join().unwrap();
-        let place = *place.lock().unwrap();
+        let place = died_at(&place);
         if place == Some("ends.wait.before_sleep") {
             let claims = [one, other].map(|process| {
                 let channel = channel.clone();
