@@ -93,6 +93,13 @@ impl<T: Pod + Described> Queue<T> {
         Ring::new(shared).map(|ring| Self { ring })
     }
 
+    /// A queue for models.
+    #[cfg(ipc_loom)]
+    pub fn model(capacity: u64) -> Self {
+        let bytes = Head::<T>::bytes(capacity).expect("a small one");
+        Self::of(Tailed::new(Head::new(capacity), bytes)).expect("a sound one")
+    }
+
     /// Sends a message.
     ///
     /// # Blocking

@@ -6,3 +6,4 @@
 #![cfg(ipc_loom)]
 
 mod pipe;
+mod queue;
