@@ -1,13 +1,13 @@
 //! Queues: each message once and in order, nobody asleep beside a message or beside room, whoever dies wherever.
 //!
-//! Where somebody dies, the one who has seen the end of it looks for deaths; a keeper would be one thread too many.
+//! Where three live beside somebody who dies, the one who has seen the end of it looks for deaths; a keeper would be one thread too many.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use shmkit_channel::{Queue, RecvError, SendError};
-use shmkit_core::shim::explore::{end, explore, explore_deaths, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
 use shmkit_core::shim::model::{Attachment, Process};
 
@@ -34,7 +34,7 @@ fn processes<const N: usize>() -> (Arc<Attachment>, [Process; N]) {
 
 #[test]
 fn messages_arrive_whole_and_in_order_also_when_the_queue_is_full() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, producer]) = processes();
         let queue = Queue::model(1);
         let thread = spawn(&producer, {
@@ -55,7 +55,7 @@ fn messages_arrive_whole_and_in_order_also_when_the_queue_is_full() {
 
 #[test]
 fn several_messages_of_one_cell_are_counted_by_its_header() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, producer]) = processes();
         let queue = Queue::<u64>::model(8);
         let thread = spawn(&producer, {
@@ -79,7 +79,7 @@ fn several_messages_of_one_cell_are_counted_by_its_header() {
 
 #[test]
 fn of_two_producers_each_has_its_turn() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, producers @ ..]) = processes::<3>();
         let queue = Queue::model(2);
         let threads = producers.map(|process| {
@@ -96,7 +96,7 @@ fn of_two_producers_each_has_its_turn() {
 
 #[test]
 fn of_two_consumers_each_gets_one_message_and_neither_sleeps_on() {
-    explore(2, || {
+    explore(3, || {
         let (_, [producer, consumers @ ..]) = processes::<3>();
         let queue = Queue::model(2);
         let threads = consumers.map(|process| {
@@ -113,7 +113,7 @@ fn of_two_consumers_each_gets_one_message_and_neither_sleeps_on() {
 
 #[test]
 fn several_messages_that_are_sent_at_once_wake_several() {
-    explore(2, || {
+    explore(3, || {
         let (_, [producer, consumers @ ..]) = processes::<3>();
         let queue = Queue::<u64>::model(2);
         let threads = consumers.map(|process| {
@@ -128,7 +128,7 @@ fn several_messages_that_are_sent_at_once_wake_several() {
 
 #[test]
 fn two_producers_that_wait_for_room_get_it_also_if_it_comes_at_once() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, producers @ ..]) = processes::<3>();
         let queue = Queue::<u64>::model(2);
         consumer.act();
@@ -145,7 +145,7 @@ fn two_producers_that_wait_for_room_get_it_also_if_it_comes_at_once() {
 
 #[test]
 fn wake_ups_for_no_reason_change_nothing() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, producer]) = processes();
         let queue = Queue::model(1);
         let thread = spawn(&producer, {
@@ -162,7 +162,7 @@ fn wake_ups_for_no_reason_change_nothing() {
 /// One who leaves at its deadline may have been woken; the one who sleeps behind it must not miss that.
 #[test]
 fn a_consumer_that_times_out_swallows_no_wake_up() {
-    explore(2, || {
+    explore(3, || {
         let (_, [producer, timed, patient]) = processes();
         let queue = Queue::model(2);
         let threads = [
@@ -187,7 +187,7 @@ fn a_consumer_that_times_out_swallows_no_wake_up() {
 
 #[test]
 fn a_producer_that_times_out_swallows_no_wake_up() {
-    explore(2, || {
+    explore(3, || {
         let (_, [consumer, timed, patient]) = processes();
         let queue = Queue::model(1);
         consumer.act();
@@ -213,7 +213,7 @@ fn a_producer_that_times_out_swallows_no_wake_up() {
 
 #[test]
 fn a_close_ends_all_who_wait_and_lets_nothing_in_behind_it() {
-    explore(2, || {
+    explore(3, || {
         let (_, [closer, consumer, producer]) = processes();
         let queue = Queue::model(1);
         let [received, sent] = [(); 2].map(|()| Arc::new(AtomicU64::new(0)));
@@ -250,9 +250,10 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         "queue.turn.after_store",
         "queue.send.after_unlock",
     ];
-    explore_deaths(1, &points, |at| {
+    explore_deaths(2, &points, |at| {
         let (region, [survivor, victim]) = processes();
         let queue = Queue::<u64>::model(4);
+        let keeper = keeper(&survivor);
         let (thread, place) = spawn_mortal(&victim, at, {
             let queue = queue.clone();
             move || (1..=2).for_each(|number| queue.send(number).expect("room"))
@@ -260,7 +261,6 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         survivor.act();
         queue.send(7).expect("room");
         thread.join().unwrap();
-        survivor.sweep();
         queue.send(8).expect("room");
         queue.close().expect("a turn");
         let received: Vec<u64> = queue.iter().collect();
@@ -270,7 +270,7 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         assert_eq!(received.last(), Some(&8));
         let died = *place.lock().unwrap();
         assert!(died.is_some() || of_victim == [1, 2]);
-        end(&region, []);
+        end(&region, [keeper]);
         died
     });
 }
@@ -286,12 +286,13 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
         "queue.turn.after_store",
         "queue.recv.after_unlock",
     ];
-    explore_deaths(1, &points, |at| {
+    explore_deaths(2, &points, |at| {
         let (region, [survivor, victim]) = processes();
         let queue = Queue::<u64>::model(4);
         survivor.act();
         queue.send_slice(&[1, 2, 3]).expect("room");
         let noted = Arc::new(std::sync::Mutex::new(Vec::new()));
+        let keeper = keeper(&survivor);
         let (thread, place) = spawn_mortal(&victim, at, {
             let (queue, noted) = (queue.clone(), Arc::clone(&noted));
             move || {
@@ -301,7 +302,6 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
         });
         let mut received = vec![queue.recv().expect("a message")];
         thread.join().unwrap();
-        survivor.sweep();
         queue.close().expect("a turn");
         received.extend(queue.iter());
         let died = *place.lock().unwrap();
@@ -323,7 +323,7 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
         // Waiting for its turn, it had nothing yet.
         assert!(received.len() == expected || received.len() == 3, "{received:?} {died:?}");
         assert!(received.contains(&3));
-        end(&region, []);
+        end(&region, [keeper]);
         died
     });
 }
@@ -332,7 +332,7 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
 #[test]
 fn a_death_beside_sleepers_leaves_nobody_asleep() {
     let points = ["queue.tell.before_change", "queue.tell.before_wake", "queue.tell.after_wake"];
-    explore_deaths(1, &points, |at| {
+    explore_deaths(2, &points, |at| {
         let (region, [survivor, consumer, victim]) = processes();
         let queue = Queue::model(2);
         let thread = spawn(&consumer, {
@@ -357,7 +357,7 @@ fn a_death_beside_sleepers_leaves_nobody_asleep() {
 #[test]
 fn a_consumer_that_dies_in_its_wait_takes_no_wake_up_along() {
     let points = ["queue.wait.after_mark", "queue.wait.after_sleep"];
-    explore_deaths(1, &points, |at| {
+    explore_deaths(2, &points, |at| {
         let (region, [survivor, victim, producer]) = processes();
         let queue = Queue::model(2);
         let (mortal, place) = spawn_mortal(&victim, at, {
