@@ -14,6 +14,7 @@ mod condvar;
 mod event;
 mod once;
 mod permits;
+mod queue;
 mod reentrant;
 mod rwlock;
 mod semaphore;
@@ -29,11 +30,12 @@ use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, stat
 use event::event_waiter;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
+use queue::queue_party;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, queue_party, semaphore_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -68,6 +70,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (event::SCENES, event::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
+    (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),

@@ -280,7 +280,6 @@ impl<T: Pod + Described> Ring<T> {
         crash_point!("queue.close.after_unlock");
         for sleepers in [&head.producers_asleep, &head.consumers_asleep] {
             sleepers.tell_all();
-            crash_point!("queue.close.after_wake");
         }
         Ok(())
     }
