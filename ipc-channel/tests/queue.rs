@@ -268,7 +268,7 @@ fn whatever_is_scribbled_there_nothing_panics_hangs_or_leaves_the_region() {
         bytes.restore();
         for _ in 0..20 {
             // Small numbers are nearer to what makes sense; tokens of nobody are those of the dead.
-            let values = [next(), next() % 16, (next() % 3) << 32 | next() % 32, u64::MAX - next() % 16];
+            let values = [next(), next() % 16, ((next() % 3) << 32) | (next() % 32), u64::MAX - next() % 16];
             bytes.scribble(next(), values[next() as usize % 4]);
             let operations: [&dyn Fn(); 9] = [
                 &|| drop(queue.try_send(1)),

@@ -321,12 +321,12 @@ impl<T: Pod + Described> Queue<T> {
     pub fn recv_with<R>(&self, note: impl FnOnce(&T) -> R) -> Result<R, RecvError> {
         let mut message = T::zeroed();
         let (taking, awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), Patience::Until(None))? {
-            Some(taking) => (taking, None),
+            Some(taking) => (taking, Awake::NOBODY),
             None => self.ring.begin_when_ready(slice::from_mut(&mut message), None)?,
         };
         let noted = note(&message);
         taking.finish();
-        awake.map(Awake::has_acted);
+        awake.has_acted();
         Ok(noted)
     }
 
