@@ -43,6 +43,7 @@
 //! | [`Condvar`] | waiting until something is true of the data under a mutex |
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
+//! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
