@@ -15,6 +15,7 @@ mod event;
 mod once;
 mod permits;
 mod pipe;
+mod queue;
 mod reentrant;
 mod rwlock;
 mod semaphore;
@@ -31,12 +32,24 @@ use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, stat
 use event::event_waiter;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
+use queue::queue_party;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
 use wait_any::wait_any_waiter;
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker, wait_any_waiter);
+roles!(
+    victim,
+    party,
+    newcomer,
+    barrier_party,
+    event_waiter,
+    permits_waiter,
+    queue_party,
+    semaphore_waiter,
+    talker,
+    wait_any_waiter
+);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -72,6 +85,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),

@@ -195,9 +195,7 @@ impl<T: Pod + Described> Ring<T> {
             let done = self.put(messages, Patience::Until(deadline))?;
             Ok((done > 0).then_some(done))
         })?;
-        if let Some(awake) = awake {
-            awake.has_acted();
-        }
+        awake.has_acted();
         Ok(done)
     }
 
@@ -207,7 +205,7 @@ impl<T: Pod + Described> Ring<T> {
         &self,
         messages: &mut [T],
         deadline: Option<Deadline>,
-    ) -> Result<(Taking<'_, T>, Option<Awake<'_>>), Ended> {
+    ) -> Result<(Taking<'_, T>, Awake<'_>), Ended> {
         self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, Patience::Until(deadline)))
     }
 
@@ -216,9 +214,7 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
         let (taking, awake) = self.begin_when_ready(messages, deadline)?;
         let count = taking.finish();
-        if let Some(awake) = awake {
-            awake.has_acted();
-        }
+        awake.has_acted();
         Ok(count)
     }
 
@@ -228,18 +224,18 @@ impl<T: Pod + Described> Ring<T> {
         side: Side,
         deadline: Option<Deadline>,
         mut attempt: impl FnMut() -> Result<Option<R>, Ended>,
-    ) -> Result<(R, Option<Awake<'_>>), Ended> {
+    ) -> Result<(R, Awake<'_>), Ended> {
         for _ in 0..LOST_RACES {
             if spin(|| self.is_worth_while(side).then_some(())).is_none() {
                 break;
             }
             if let Some(done) = attempt()? {
-                return Ok((done, None));
+                return Ok((done, Awake::NOBODY));
             }
         }
         let attempt = |_: &Site| if self.may_act(side) { attempt() } else { Ok(None) };
         let (done, awake) = self.sleepers(side).wait(&*self.shared, deadline, attempt)?;
-        Ok((done, Some(awake)))
+        Ok((done, awake))
     }
 
     /// Whether to stop spinning. A producer that is faster than the consumers lets some room come about: if it took each place as soon as that is
@@ -284,7 +280,6 @@ impl<T: Pod + Described> Ring<T> {
         crash_point!("queue.close.after_unlock");
         for sleepers in [&head.producers_asleep, &head.consumers_asleep] {
             sleepers.tell_all();
-            crash_point!("queue.close.after_wake");
         }
         Ok(())
     }

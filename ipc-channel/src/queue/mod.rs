@@ -41,6 +41,7 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, Tailed};
 
 use self::layout::{Head, Ring};
+use self::sleepers::Awake;
 use self::turn::Patience;
 use crate::ends::Ended;
 use crate::error::{RecvError, SendError};
@@ -90,6 +91,13 @@ pub struct Queue<T: Pod + Described> {
 impl<T: Pod + Described> Queue<T> {
     fn of(shared: Tailed<Head<T>>) -> Result<Self, Error> {
         Ring::new(shared).map(|ring| Self { ring })
+    }
+
+    /// A queue for models.
+    #[cfg(ipc_loom)]
+    pub fn model(capacity: u64) -> Self {
+        let bytes = Head::<T>::bytes(capacity).expect("a small one");
+        Self::of(Tailed::new(Head::new(capacity), bytes)).expect("a sound one")
     }
 
     /// Sends a message.
@@ -313,14 +321,12 @@ impl<T: Pod + Described> Queue<T> {
     pub fn recv_with<R>(&self, note: impl FnOnce(&T) -> R) -> Result<R, RecvError> {
         let mut message = T::zeroed();
         let (taking, awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), Patience::Until(None))? {
-            Some(taking) => (taking, None),
+            Some(taking) => (taking, Awake::NOBODY),
             None => self.ring.begin_when_ready(slice::from_mut(&mut message), None)?,
         };
         let noted = note(&message);
         taking.finish();
-        if let Some(awake) = awake {
-            awake.has_acted();
-        }
+        awake.has_acted();
         Ok(noted)
     }
 

@@ -113,7 +113,7 @@ impl Sleepers {
         mut attempt: impl FnMut(&Site) -> Result<Option<R>, Ended>,
     ) -> Result<(R, Awake<'_>), Ended> {
         let mut site = Site::of(home)?;
-        let mut awake = Awake { sleepers: self, owes: false };
+        let mut awake = Awake { sleepers: Some(self), owes: false };
         let mut settled = None;
         let mut is_over = false;
         loop {
@@ -150,11 +150,14 @@ impl Sleepers {
 /// Somebody who may have been woken. If nothing comes of it, because of an error or a panic, the next one is woken.
 #[derive(Debug)]
 pub(super) struct Awake<'a> {
-    sleepers: &'a Sleepers,
+    sleepers: Option<&'a Sleepers>,
     owes: bool,
 }
 
 impl Awake<'_> {
+    /// One who has not slept.
+    pub(super) const NOBODY: Self = Self { sleepers: None, owes: false };
+
     /// What it was woken for has been done.
     pub(super) fn has_acted(mut self) {
         self.owes = false;
@@ -164,8 +167,8 @@ impl Awake<'_> {
 impl Drop for Awake<'_> {
     fn drop(&mut self) {
         // In models, what the dead had is dropped, too.
-        if self.owes && identity::current().is_some() {
-            self.sleepers.wake(1);
+        if let (true, Some(sleepers), Some(_)) = (self.owes, self.sleepers, identity::current()) {
+            sleepers.wake(1);
             crash_point!("queue.wait.after_passing_on");
         }
     }

@@ -7,4 +7,5 @@
 
 mod pipe;
 mod pipe_deaths;
+mod queue;
 mod wait_any;
