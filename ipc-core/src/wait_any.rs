@@ -15,7 +15,6 @@
 //! * between marks, or asleep: marks stay behind that mean nobody; each costs others one wake-up of nobody, once;
 //! * woken, or between the sources when it passes wake-ups on: its death wakes all sleepers of each region, and they look.
 
-use core::fmt;
 use std::sync::Arc;
 
 #[cfg(not(ipc_loom))]
@@ -128,15 +127,9 @@ impl Armed {
     }
 }
 
-impl fmt::Debug for dyn Source + '_ {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source").field("word", &self.word()).finish_non_exhaustive()
-    }
-}
-
 /// Waits until one of `sources` is ready, or until `deadline`; says which one, by its index.
 ///
-/// Sources are the receivers and senders of channels (`&mut receiver`), events (`&mut event.until_set()`), semaphores
+/// Sources are the receivers and senders of channels (`&mut receiver`; of a pipe, `pipe.receiver()`), events (`&mut event.until_set()`), semaphores
 /// (`&mut semaphore.until_available(1)`), other processes ([`&mut peer`](crate::Peer)), and what you make a [`Source`]. They may lie in different
 /// regions, or in none.
 ///

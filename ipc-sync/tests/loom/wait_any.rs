@@ -130,6 +130,30 @@ fn a_permit_that_one_leaves_goes_to_one_who_waits_for_it_alone() {
 }
 
 #[test]
+fn a_permit_that_a_third_takes_leaves_the_next_one_for_those_who_wait() {
+    explore(2, || {
+        let (_, [setter, leaver, patient]) = processes();
+        let things = Things::new();
+        let threads = [
+            spawn(&leaver, {
+                let things = Arc::clone(&things);
+                move || assert_ne!(things.wait(), 1)
+            }),
+            spawn(&patient, {
+                let things = Arc::clone(&things);
+                move || things.permits.acquire().unwrap()
+            }),
+        ];
+        setter.act();
+        things.permits.release().unwrap();
+        let _ = things.permits.try_acquire();
+        things.stop.set();
+        things.permits.release().unwrap();
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
+
+#[test]
 fn one_who_leaves_at_its_deadline_swallows_neither_set_nor_permit() {
     for of_event in [true, false] {
         explore(3, move || {
