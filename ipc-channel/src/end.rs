@@ -43,8 +43,8 @@ impl<H: Head> End<H> {
         Ok(Self::at(site, channel, claim, sibling))
     }
 
-    /// The end that the calling process has since it made the channel with `claim`.
-    pub(crate) fn of_creator(channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Result<Self, Error> {
+    /// The end that the calling process has by `claim`.
+    pub(crate) fn of_claim(channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Result<Self, Error> {
         Ok(Self::at(Site::of(channel.ends())?, channel, claim, sibling))
     }
 

@@ -29,6 +29,9 @@
 //! | CLOSED | closed, for ever | - | - | - | - |
 //! | a dead `T` | CAS -> mine, if the rules allow successors; else gone | - | - | - | - |
 //!
+//! An end can be reserved for a process that is yet to come: then `T` is the token of a
+//! [placeholder](shmkit_core::Placeholder), which dies when nobody is left who could come. Who comes exchanges it for its own.
+//!
 //! ASLEEP must be set while the owner sleeps and has not been told; it may be set when it does not sleep. Only the owner sets it and
 //! only the other side clears it, except that an owner which leaves its wait clears its own.
 //!
@@ -62,6 +65,9 @@ use shmkit_core::shim::{AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Site, settling, wake_all};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
+
+#[cfg(not(ipc_loom))]
+use crate::endpoint::sealed::Reservation;
 
 /// Nobody has had it yet.
 const ABSENT: u64 = 0;
@@ -156,6 +162,8 @@ pub(crate) enum NotClaimed {
     Taken,
     /// Its owner has closed it.
     Closed,
+    /// What was reserved is the other end.
+    OtherEnd,
     Failed(Error),
 }
 
@@ -227,6 +235,63 @@ impl Ends {
         !site.is_alive(owner)
     }
 
+    /// Makes an end that is reserved under `token` that of the calling process.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn claim_reserved(&self, side: Side, token: Token) -> Result<Claim, NotClaimed> {
+        let site = Site::of(self).map_err(NotClaimed::Failed)?;
+        self.is_reserved(side, token)?;
+        // Release: see `claim`.
+        match self.end(side).compare_exchange(token.word(), site.token().word(), AcqRel, Relaxed) {
+            Ok(_) => {
+                crash_point!("ends.claim_reserved.after_cas");
+                Ok(Claim { side, token: site.token(), before: token.word() })
+            }
+            Err(_) => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Does something with the reservation of an end under `token`.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn reservation(&self, side: Side, token: Token, act: Reservation) -> Result<(), NotClaimed> {
+        match act {
+            Reservation::Make => self.reserve(side, token),
+            Reservation::Check => self.is_reserved(side, token),
+            Reservation::Close => {
+                self.close_reserved(side, token);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps an end that nobody has for whoever is to claim it under `token`.
+    fn reserve(&self, side: Side, token: Token) -> Result<(), NotClaimed> {
+        // Release, as in `claim`.
+        match self.end(side).compare_exchange(ABSENT, token.word(), AcqRel, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Looks whether an end is reserved under `token`.
+    fn is_reserved(&self, side: Side, token: Token) -> Result<(), NotClaimed> {
+        let is_that = |word: u64| word == token.word();
+        match self.end(side).load(Relaxed) {
+            word if is_that(word) => Ok(()),
+            CLOSED => Err(NotClaimed::Closed),
+            _ if is_that(self.end(side.other()).load(Relaxed)) => Err(NotClaimed::OtherEnd),
+            _ => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Closes an end for ever that is reserved under `token`, and tells the other side. Does nothing if somebody has come meanwhile.
+    fn close_reserved(&self, side: Side, token: Token) {
+        // As in `close`.
+        if self.end(side).compare_exchange(token.word(), CLOSED, SeqCst, Relaxed).is_ok() {
+            crash_point!("ends.close_reserved.after_cas");
+            self.tell_side(side.other());
+        }
+    }
+
     /// Undoes a claim, as if it had never been made, and tells the other side. Does nothing in a forked child.
     pub(crate) fn unclaim(&self, claim: &Claim) {
         // A failure means that somebody has scribbled there. The orders are those of `close`.
@@ -240,11 +305,16 @@ impl Ends {
     /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
     #[inline]
     pub(crate) fn tell(&self, claim: &Claim) {
+        self.tell_side(claim.side.other());
+    }
+
+    #[inline]
+    fn tell_side(&self, side: Side) {
         // See the module for what this may miss, and why that does no harm.
         store_load_barrier();
-        let word = self.end(claim.side.other()).load(Relaxed);
+        let word = self.end(side).load(Relaxed);
         if word & ASLEEP != 0 {
-            self.wake(claim.side.other(), word);
+            self.wake(side, word);
         }
     }
 

@@ -22,6 +22,8 @@ mod queue;
 mod receiver;
 mod ring;
 mod sender;
+#[cfg(not(ipc_loom))]
+mod ticket;
 
 #[cfg(not(ipc_loom))]
 pub use endpoint::{ChannelOptions, Endpoint};
@@ -33,3 +35,5 @@ pub use queue::QueueOptions;
 pub use queue::{Queue, QueueIter};
 pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;
+#[cfg(not(ipc_loom))]
+pub use ticket::Ticket;

@@ -63,6 +63,8 @@ mod options;
 #[cfg(not(ipc_loom))]
 mod own_mapping;
 #[cfg(not(ipc_loom))]
+mod placeholder;
+#[cfg(not(ipc_loom))]
 mod proof;
 #[cfg(not(ipc_loom))]
 mod region;
@@ -82,6 +84,9 @@ pub use element::{Element, Integer};
 pub use error::{Error, Result};
 #[cfg(not(ipc_loom))]
 pub use options::RegionOptions;
+#[cfg(not(ipc_loom))]
+#[doc(hidden)]
+pub use placeholder::Placeholder;
 #[cfg(not(ipc_loom))]
 pub use region::{ObjectInfo, ParticipantInfo, Region};
 #[cfg(not(ipc_loom))]
