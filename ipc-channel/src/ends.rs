@@ -127,7 +127,7 @@ impl Side {
 }
 
 /// An end that was claimed. Private to its owner; copies of it in forked children are worth nothing.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Claim {
     side: Side,
     token: Token,
@@ -379,7 +379,7 @@ impl Ends {
     }
 
     /// How a wait ends now, if it does; surely so if its time is over.
-    fn look_around<R>(
+    pub(crate) fn look_around<R>(
         site: &Site,
         is_over: bool,
         mut look: impl FnMut() -> Option<R>,
@@ -411,6 +411,16 @@ impl Ends {
     fn wake_up(&self, claim: &Claim) {
         let asleep = claim.token.word() | ASLEEP;
         let _ = self.end(claim.side).compare_exchange(asleep, claim.token.word(), Relaxed, Relaxed);
+    }
+
+    /// Gets another thread of this process out of its wait, or keeps it from beginning one, if it finds by its `look` that it is to end: that
+    /// sees what the calling thread has stored before.
+    pub(crate) fn interrupt(&self, claim: &Claim) {
+        let end = self.end(claim.side);
+        // Whoever goes to sleep changes the word, too: before this, then it does not sleep on what is there now; or after it, then its Acquire
+        // pairs with the Release in this.
+        end.fetch_and(!ASLEEP, SeqCst);
+        wake_all(end);
     }
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.

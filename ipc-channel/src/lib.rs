@@ -19,6 +19,7 @@ pub mod model;
 #[cfg(not(ipc_loom))]
 mod pipe;
 mod queue;
+mod readiness;
 mod receiver;
 mod ring;
 mod sender;
@@ -33,6 +34,7 @@ pub use pipe::Pipe;
 #[cfg(not(ipc_loom))]
 pub use queue::QueueOptions;
 pub use queue::{Queue, QueueIter};
+pub use readiness::Readiness;
 pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;
 #[cfg(not(ipc_loom))]

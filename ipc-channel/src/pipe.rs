@@ -24,6 +24,7 @@ use crate::endpoint::sealed::{Reservation, Role, Sealed};
 use crate::endpoint::{ChannelOptions, Endpoint};
 use crate::ends::{Claim, Side};
 use crate::error::{OpenError, RecvError, SendError};
+use crate::readiness::Readiness;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
 use crate::sender::Sender;
@@ -143,6 +144,12 @@ impl<T: Pod + Described> Pipe<T> {
     #[allow(clippy::missing_errors_doc, reason = "said there")]
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.receiver.poll(timeout)
+    }
+
+    /// See [`Receiver::readiness`].
+    #[allow(clippy::missing_errors_doc, reason = "said there")]
+    pub fn readiness(&mut self) -> Result<Readiness, RecvError> {
+        self.receiver.readiness()
     }
 
     /// The half that sends, with all that it can do.
