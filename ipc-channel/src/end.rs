@@ -11,7 +11,7 @@ use shmkit_core::wait::{Epoch, Site};
 use shmkit_core::{Deadline, Error, ShmSafe, Tailed};
 
 use crate::ends::{Claim, Ended, Ends, NotClaimed, Side};
-use crate::readiness::{self, Desk, Readiness};
+use crate::readiness::{Desk, Readiness};
 
 /// What lies at the beginning of a channel.
 pub(crate) trait Head: ShmSafe {
@@ -229,7 +229,7 @@ impl<H: Head> End<H> {
             return Ok(Readiness::of(&watch.desk));
         }
         let (desk, life) = self.watched(number, has_come)?;
-        let thread = readiness::start(life).map_err(Error::from)?;
+        let thread = crate::readiness::start(life).map_err(Error::from)?;
         let readiness = Readiness::of(&desk);
         self.watch = Some(Watch { desk, thread });
         Ok(readiness)

@@ -7,3 +7,4 @@
 
 mod pipe;
 mod pipe_deaths;
+mod readiness;
