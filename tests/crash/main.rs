@@ -18,6 +18,7 @@ mod pipe;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod ticket;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -73,6 +74,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
+    (ticket::SCENES, ticket::victim),
 ];
 
 #[test]
