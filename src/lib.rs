@@ -44,6 +44,8 @@
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
+//! | [`Ticket`] | the other end of a channel without a name, on its way to another process |
+//! | [`Readiness`] | a descriptor that tells an event loop when a receiver has something to do |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
