@@ -13,7 +13,7 @@ use common::{
     BOUND, Child, Parent, descriptors, fork, memory_file, prompt, receive_fd, roles, send_fds, sleep_for_ever, until,
 };
 
-roles!(echo, pair_of_ends, reader, asker, receiver, sleeper, idler, forker, forgetter, leaker);
+roles!(echo, pair_of_ends, reader, asker, receiver, sleeper, idler, forker, forgetter, leaker, collector);
 
 /// A pipe, and the ticket for its other end.
 fn pipe() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
@@ -396,6 +396,35 @@ fn leaker(parent: &mut Parent) {
     assert!(refused(&message(1 << 40), &[memory.as_fd()]).contains("not sealed"));
     assert!(refused(&message(1 << 40), &[region.as_fd()]).contains("another process has this end"));
     parent.say("done");
+}
+
+/// Takes, drops and hands over many tickets.
+fn collector(parent: &mut Parent) {
+    let life = || {
+        let (mut pipe, ticket) = pipe();
+        let mut other = ticket.take().expect("the end");
+        other.send(1).expect("room");
+        assert_eq!(pipe.recv().expect("a message"), 1);
+        let (_pipe, _ticket) = self::pipe();
+        let (_pipe, ticket) = self::pipe();
+        ticket.inherit(&mut Command::new("true"), "jobs").expect("a command");
+        let (_pipe, ticket) = self::pipe();
+        let (here, there) = UnixStream::pair().expect("sockets");
+        ticket.send(&here).expect("room");
+        drop(Ticket::<Pipe<u64>>::receive(&there).expect("a ticket"));
+    };
+    life();
+    let before = descriptors();
+    (0..50).for_each(|_| life());
+    assert_eq!(descriptors(), before);
+    parent.say("done");
+}
+
+#[test]
+fn tickets_leave_no_descriptor() {
+    let mut child = Child::spawn("collector", &[]);
+    child.expect("done");
+    child.finish();
 }
 
 #[test]

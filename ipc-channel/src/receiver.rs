@@ -206,7 +206,7 @@ impl<T: Pod + Described> Receiver<T> {
     /// The same, and what the thread does, for models.
     #[cfg(ipc_loom)]
     #[allow(clippy::missing_errors_doc, reason = "for models")]
-    pub fn readiness(&mut self) -> Result<(Readiness, Box<dyn FnOnce() + Send>), RecvError> {
+    pub fn readiness(&mut self) -> Result<(Readiness, crate::end::Life), RecvError> {
         Ok(self.end.readiness(self.place.number::<T>(), has_come)?)
     }
 
