@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use shmkit_core::shim::fence;
-use shmkit_core::wait::{Epoch, Site};
+use shmkit_core::wait::{Armed, Epoch, FutexWord, Site};
 use shmkit_core::{Deadline, Error, ShmSafe, Tailed};
 
 use crate::ends::{Claim, Ended, Ends, NotClaimed, Side};
@@ -29,7 +29,7 @@ pub(crate) struct End<H: Head> {
     site: Site,
     /// The epoch of deaths when the owner of the other end was last looked at. Before the first look there is none.
     seen: Option<Epoch>,
-    /// The other end as it was then, without its ASLEEP.
+    /// The other end as it was then, without its SLEEPY.
     other: u64,
     /// This end was closed by its owner.
     is_closed: bool,
@@ -258,7 +258,7 @@ impl<H: Head> End<H> {
         desk.want(number);
         desk.arm();
         let (of_watcher, channel, sibling) = (Arc::clone(&desk), self.channel.clone(), self.sibling.clone());
-        let claim = self.claim.clone();
+        let claim = self.claim.of_watcher();
         let life = move || {
             of_watcher.watch(|is_off, wanted| {
                 let look = || (is_off() || has_come(&channel, wanted())).then_some(());
@@ -283,6 +283,30 @@ impl<H: Head> End<H> {
             // The thread is one of the parent's.
             #[cfg(not(ipc_loom))]
             core::mem::forget(watch.thread);
+        }
+    }
+
+    /// The word that the owner sleeps on, for [`Source::word`](shmkit_core::wait::Source::word).
+    pub(crate) fn word(&self) -> &dyn FutexWord {
+        match &self.watch {
+            Some(watch) if !watch.desk.is_over() => watch.desk.word(),
+            _ => self.channel.ends().word(&self.claim),
+        }
+    }
+
+    /// For [`Source::arm`](shmkit_core::wait::Source::arm).
+    pub(crate) fn arm(&self) -> Result<Armed, Error> {
+        match &self.watch {
+            Some(watch) if watch.desk.arm() => Ok(watch.desk.armed()),
+            _ => self.channel.ends().arm(&self.claim),
+        }
+    }
+
+    /// For [`Source::disarm`](shmkit_core::wait::Source::disarm).
+    pub(crate) fn disarm(&self) {
+        // What is armed at a desk may stay so.
+        if self.watch.as_ref().is_none_or(|watch| watch.desk.is_over()) {
+            self.channel.ends().disarm(&self.claim);
         }
     }
 

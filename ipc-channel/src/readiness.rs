@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 use shmkit_core::Deadline;
 use shmkit_core::shim::{AtomicU32, AtomicU64, futex};
-use shmkit_core::wait::wake_all;
+use shmkit_core::wait::{Armed, FutexWord, wake_all};
 
 /// The owner does not want to know: the last ring has not been answered.
 const IDLE: u32 = 0;
@@ -59,7 +59,7 @@ impl Desk {
 
     /// The owner wants to be told; says whether there is a watcher.
     pub(crate) fn arm(&self) -> bool {
-        if self.state.load(Acquire) == OVER {
+        if self.is_over() {
             return false;
         }
         self.bell.clear();
@@ -73,6 +73,21 @@ impl Desk {
             }
         }
         true
+    }
+
+    /// Whether there is no watcher any more.
+    pub(crate) fn is_over(&self) -> bool {
+        self.state.load(Acquire) == OVER
+    }
+
+    /// What the owner sleeps on until there is a ring, among other things, and while it is what.
+    pub(crate) fn word(&self) -> &dyn FutexWord {
+        &self.state
+    }
+
+    /// See [`word`](Self::word).
+    pub(crate) fn armed(&self) -> Armed {
+        Armed::at(ARMED)
     }
 
     /// The owner waits for a ring, or for no reason.

@@ -4,9 +4,11 @@
 
 use std::os::fd::AsFd;
 use std::thread;
+use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shmkit_channel::{ChannelOptions, Pipe, Readiness, RecvError, Sender};
+use shmkit_core::{Deadline, wait_any};
 
 /// Longer than anything here takes.
 const BOUND: u16 = 20_000;
@@ -80,4 +82,23 @@ fn each_way_of_a_pipe_has_its_own() {
     assert!(is_readable(&to_second, BOUND));
     assert!(matches!(first.try_recv(), Err(RecvError::Empty)));
     assert!(!is_readable(&to_first, 20));
+}
+
+#[test]
+fn one_who_waits_for_any_of_several_waits_beside_it() {
+    let (mut tx, mut rx) = ChannelOptions::new().both::<Sender<u64>>().expect("a channel");
+    let readiness = rx.readiness().expect("a descriptor");
+    assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let deadline = Deadline::after(Duration::from_millis(u64::from(BOUND)));
+            let ready = wait_any(&mut [&mut rx], deadline).expect("a token");
+            (ready, rx.try_recv().expect("a message"))
+        });
+        tx.send(7).expect("room");
+        assert_eq!(waiter.join().expect("no panic"), (Some(0), 7));
+    });
+    assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+    tx.send(8).expect("room");
+    assert!(is_readable(&readiness, BOUND));
 }

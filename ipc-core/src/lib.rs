@@ -6,6 +6,7 @@
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
 //! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
+//! * [`wait_any`]: waiting for whichever of several things comes first; [`Peer`]: another process, whose death can be waited for;
 //! * [`raw_lock`]: the lock that all others are built on; [`poison`]: the word beside it;
 //! * [`Snapshot`]: values of any size that are never torn.
 //!
@@ -41,6 +42,7 @@ mod snapshot;
 pub mod spin;
 mod tailed;
 pub mod wait;
+mod wait_any;
 
 #[cfg(not(ipc_loom))]
 mod array;
@@ -62,6 +64,8 @@ mod mapped;
 mod options;
 #[cfg(not(ipc_loom))]
 mod own_mapping;
+#[cfg(not(ipc_loom))]
+mod peer;
 #[cfg(not(ipc_loom))]
 mod placeholder;
 #[cfg(not(ipc_loom))]
@@ -85,6 +89,8 @@ pub use error::{Error, Result};
 #[cfg(not(ipc_loom))]
 pub use options::RegionOptions;
 #[cfg(not(ipc_loom))]
+pub use peer::Peer;
+#[cfg(not(ipc_loom))]
 #[doc(hidden)]
 pub use placeholder::Placeholder;
 #[cfg(not(ipc_loom))]
@@ -93,3 +99,4 @@ pub use region::{ObjectInfo, ParticipantInfo, Region};
 pub use shm::Shm;
 pub use snapshot::Snapshot;
 pub use tailed::Tailed;
+pub use wait_any::wait_any;

@@ -19,6 +19,7 @@ mod reentrant;
 mod rwlock;
 mod semaphore;
 mod ticket;
+mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -34,8 +35,9 @@ use permits::permits_waiter;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
+use wait_any::wait_any_waiter;
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker);
+roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, semaphore_waiter, talker, wait_any_waiter);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -75,6 +77,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
     (ticket::SCENES, ticket::victim),
+    (wait_any::SCENES, wait_any::victim),
 ];
 
 #[test]

@@ -195,7 +195,9 @@ impl<T: Pod + Described> Ring<T> {
             let done = self.put(messages, Patience::Until(deadline))?;
             Ok((done > 0).then_some(done))
         })?;
-        awake.map(Awake::has_acted);
+        if let Some(awake) = awake {
+            awake.has_acted();
+        }
         Ok(done)
     }
 
@@ -214,7 +216,9 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
         let (taking, awake) = self.begin_when_ready(messages, deadline)?;
         let count = taking.finish();
-        awake.map(Awake::has_acted);
+        if let Some(awake) = awake {
+            awake.has_acted();
+        }
         Ok(count)
     }
 

@@ -41,7 +41,6 @@ use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, Tailed};
 
 use self::layout::{Head, Ring};
-use self::sleepers::Awake;
 use self::turn::Patience;
 use crate::ends::Ended;
 use crate::error::{RecvError, SendError};
@@ -319,7 +318,9 @@ impl<T: Pod + Described> Queue<T> {
         };
         let noted = note(&message);
         taking.finish();
-        awake.map(Awake::has_acted);
+        if let Some(awake) = awake {
+            awake.has_acted();
+        }
         Ok(noted)
     }
 

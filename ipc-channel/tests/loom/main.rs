@@ -8,3 +8,4 @@
 mod pipe;
 mod pipe_deaths;
 mod readiness;
+mod wait_any;

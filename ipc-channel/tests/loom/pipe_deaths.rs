@@ -13,7 +13,7 @@ use crate::pipe::{Message, message, processes, receive_all, receiver, sender};
 type Count = Arc<AtomicU64>;
 
 const WAITING: [&str; 2] = ["ends.wait.before_sleep", "ends.wait.after_sleep"];
-const TELLING: [&str; 3] = ["ends.tell.before_cas", "ends.tell.before_wake", "ends.tell.after_wake"];
+const TELLING: [&str; 3] = ["ends.tell.before_swap", "ends.tell.before_wake", "ends.tell.after_wake"];
 const SENDING: [&str; 2] = ["pipe.send.after_copy", "pipe.send.after_header"];
 const RECEIVING: [&str; 2] = ["pipe.recv.after_copy", "pipe.recv.after_received"];
 const COMING_AND_GOING: [&str; 2] = ["ends.claim.after_cas", "ends.close.after_cas"];
