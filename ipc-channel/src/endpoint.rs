@@ -3,9 +3,10 @@
 use shmkit_core::{Error, Region, RegionOptions};
 
 use crate::error::OpenError;
+use crate::ticket::Ticket;
 
 /// What a channel is called in a region of its own.
-const NAME: &str = "channel";
+pub(crate) const NAME: &str = "channel";
 
 /// What the directory of a region takes for a channel, at most, besides the channel itself.
 const OVERHEAD: usize = 2048;
@@ -62,6 +63,19 @@ pub trait Endpoint: sealed::Sealed {
     /// As for [`open`](Self::open).
     fn open_in(region: &Region, name: &str) -> Result<Self, OpenError> {
         Self::claim(region, name, sealed::Role::Second)
+    }
+
+    /// Takes the end that the process which has started this one has [let it inherit](Ticket::inherit) under `name`.
+    ///
+    /// # Crash safety
+    ///
+    /// As for [`Ticket::take`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Ticket::inherited`].
+    fn inherited(name: &str) -> Result<Self, OpenError> {
+        Ticket::inherited(name)?.take()
     }
 
     /// Takes the place of the process that had created a channel by name, and is dead.
@@ -165,6 +179,21 @@ impl ChannelOptions {
         Ok((first, E::Peer::open_in(&region, NAME)?))
     }
 
+    /// Makes a channel without a name, and opens the first end of it; the other one is for whoever takes the [`Ticket`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`both`](Self::both).
+    ///
+    /// # Examples
+    ///
+    /// See [`Ticket`].
+    pub fn pair<E: Endpoint>(&self) -> Result<(E, Ticket<E::Peer>), OpenError> {
+        let region = self.region.anonymous(self.size::<E>()?)?;
+        let first = self.create_in(&region, NAME)?;
+        Ok((first, Ticket::new(&region)?))
+    }
+
     /// The size of a region for one channel.
     fn size<E: Endpoint>(&self) -> Result<usize, Error> {
         let size = E::size(self.capacity).and_then(|size| size.checked_add(OVERHEAD));
@@ -174,6 +203,7 @@ impl ChannelOptions {
 
 pub(crate) mod sealed {
     use shmkit_core::Region;
+    use shmkit_core::identity::Token;
 
     use crate::error::OpenError;
 
@@ -182,6 +212,17 @@ pub(crate) mod sealed {
     pub enum Role {
         First,
         Second,
+    }
+
+    /// What to do with a reservation.
+    #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+    pub enum Reservation {
+        /// Make it, of an end that nobody has.
+        Make,
+        /// Look whether it still stands.
+        Check,
+        /// Close the end if nobody has come.
+        Close,
     }
 
     /// What only this crate can do.
@@ -194,5 +235,11 @@ pub(crate) mod sealed {
 
         /// Makes an end that of the calling process.
         fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError>;
+
+        /// Makes the second end, which is reserved under `token`, that of the calling process.
+        fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError>;
+
+        /// Does something with the reservation of the second end under `token`.
+        fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError>;
     }
 }

@@ -29,6 +29,9 @@
 //! | CLOSED | closed, for ever | - | - | - | - |
 //! | a dead `T` | CAS -> mine, if the rules allow successors; else gone | - | - | - | - |
 //!
+//! An end can be reserved for a process that is yet to come: then `T` is the token of a
+//! [placeholder](shmkit_core::Placeholder), which dies when nobody is left who could come. Who comes exchanges it for its own.
+//!
 //! SLEEPY must be set while the owner sleeps. It stays set afterwards: an owner that has slept once is likely to do so again. It clears it when
 //! it has found what it waited for without sleeping, [many times](LUCKY) in a row. `asleep` must be 1 while the owner sleeps and has not been
 //! told; it may be 1 when it does not sleep. Only the owner sets it; both sides clear it.
@@ -69,6 +72,9 @@ use shmkit_core::shim::{AtomicU32, AtomicU64, fence, store_load_barrier};
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Armed, Site, settling, wake_all};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
+
+#[cfg(not(ipc_loom))]
+use crate::endpoint::sealed::Reservation;
 
 /// Nobody has had it yet.
 const ABSENT: u64 = 0;
@@ -151,6 +157,11 @@ pub(crate) struct Claim {
 }
 
 impl Claim {
+    /// The same claim, for another thread of its process.
+    pub(crate) fn of_watcher(&self) -> Self {
+        Self { luck: AtomicU32::new(0), ..*self }
+    }
+
     /// Whether the calling process made the claim; not so in a forked child of the one that did.
     #[inline]
     pub(crate) fn is_own(&self) -> bool {
@@ -177,6 +188,8 @@ pub(crate) enum NotClaimed {
     Taken,
     /// Its owner has closed it.
     Closed,
+    /// What was reserved is the other end.
+    OtherEnd,
     Failed(Error),
 }
 
@@ -248,6 +261,63 @@ impl Ends {
             site.look_now();
         }
         !site.is_alive(owner)
+    }
+
+    /// Makes an end that is reserved under `token` that of the calling process.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn claim_reserved(&self, side: Side, token: Token) -> Result<Claim, NotClaimed> {
+        let site = Site::of(self).map_err(NotClaimed::Failed)?;
+        self.is_reserved(side, token)?;
+        // Release: see `claim`.
+        match self.end(side).compare_exchange(token.word(), site.token().word(), AcqRel, Relaxed) {
+            Ok(_) => {
+                crash_point!("ends.claim_reserved.after_cas");
+                Ok(Claim { side, token: site.token(), before: token.word(), luck: AtomicU32::new(0) })
+            }
+            Err(_) => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Does something with the reservation of an end under `token`.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn reservation(&self, side: Side, token: Token, act: Reservation) -> Result<(), NotClaimed> {
+        match act {
+            Reservation::Make => self.reserve(side, token),
+            Reservation::Check => self.is_reserved(side, token),
+            Reservation::Close => {
+                self.close_reserved(side, token);
+                Ok(())
+            }
+        }
+    }
+
+    /// Keeps an end that nobody has for whoever is to claim it under `token`.
+    fn reserve(&self, side: Side, token: Token) -> Result<(), NotClaimed> {
+        // Release, as in `claim`.
+        match self.end(side).compare_exchange(ABSENT, token.word(), AcqRel, Relaxed) {
+            Ok(_) => Ok(()),
+            Err(_) => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Looks whether an end is reserved under `token`.
+    fn is_reserved(&self, side: Side, token: Token) -> Result<(), NotClaimed> {
+        let is_that = |word: u64| word == token.word();
+        match self.end(side).load(Relaxed) {
+            word if is_that(word) => Ok(()),
+            CLOSED => Err(NotClaimed::Closed),
+            _ if is_that(self.end(side.other()).load(Relaxed)) => Err(NotClaimed::OtherEnd),
+            _ => Err(NotClaimed::Taken),
+        }
+    }
+
+    /// Closes an end for ever that is reserved under `token`. Does nothing if somebody has come meanwhile.
+    ///
+    /// The other side is told by the placeholder's leaving the region, or its death, which comes next.
+    fn close_reserved(&self, side: Side, token: Token) {
+        // A failure means that somebody has come. Release, as in `close`.
+        let _ = self.end(side).compare_exchange(token.word(), CLOSED, AcqRel, Relaxed);
+        crash_point!("ends.close_reserved.after_cas");
     }
 
     /// Undoes a claim, as if it had never been made, and tells the other side. Does nothing in a forked child.
@@ -338,7 +408,7 @@ impl Ends {
     }
 
     /// How a wait ends now, if it does; surely so if its time is over.
-    fn look_around<R>(
+    pub(crate) fn look_around<R>(
         site: &Site,
         is_over: bool,
         mut look: impl FnMut() -> Option<R>,
@@ -415,6 +485,16 @@ impl Ends {
             let sleepy = claim.token.word() | SLEEPY;
             let _ = self.end(claim.side).compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
         }
+    }
+
+    /// Gets another thread of this process out of its wait, or keeps it from beginning one, if it finds by its `look` that it is to end: that
+    /// sees what the calling thread has stored before.
+    pub(crate) fn interrupt(&self, claim: &Claim) {
+        let asleep = self.asleep(claim.side);
+        // Whoever goes to sleep exchanges the word, too: before this, then it does not sleep on what is there now; or after it, then its Acquire
+        // pairs with the Release in this.
+        asleep.swap(0, SeqCst);
+        wake_all(asleep);
     }
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.

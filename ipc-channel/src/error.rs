@@ -15,6 +15,11 @@ pub enum OpenError {
     Taken,
     /// This end has been closed.
     Closed,
+    /// There is no [`Ticket`](crate::Ticket) where one was looked for.
+    NoTicket {
+        /// What was found, or not.
+        what: &'static str,
+    },
     /// There is no such channel, or it cannot be reached.
     Failed(Error),
 }
@@ -99,6 +104,7 @@ impl From<NotClaimed> for OpenError {
         match cause {
             NotClaimed::Taken => Self::Taken,
             NotClaimed::Closed => Self::Closed,
+            NotClaimed::OtherEnd => Self::NoTicket { what: "it is for the other end of the channel" },
             NotClaimed::Failed(error) => Self::Failed(error),
         }
     }
@@ -109,6 +115,7 @@ impl fmt::Display for OpenError {
         match self {
             Self::Taken => f.write_str("another process has this end of the channel, or had it when it died"),
             Self::Closed => f.write_str("this end of the channel has been closed"),
+            Self::NoTicket { what } => write!(f, "there is no ticket for this end of a channel: {what}"),
             Self::Failed(error) => write!(f, "the channel cannot be opened: {error}"),
         }
     }

@@ -49,9 +49,12 @@ pub mod model;
 #[cfg(not(ipc_loom))]
 mod pipe;
 mod queue;
+mod readiness;
 mod receiver;
 mod ring;
 mod sender;
+#[cfg(not(ipc_loom))]
+mod ticket;
 
 #[cfg(not(ipc_loom))]
 pub use endpoint::{ChannelOptions, Endpoint};
@@ -61,5 +64,8 @@ pub use pipe::Pipe;
 #[cfg(not(ipc_loom))]
 pub use queue::QueueOptions;
 pub use queue::{Queue, QueueIter};
+pub use readiness::Readiness;
 pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;
+#[cfg(not(ipc_loom))]
+pub use ticket::Ticket;

@@ -15,13 +15,16 @@ use core::mem::offset_of;
 use core::time::Duration;
 
 use bytemuck::Pod;
+use shmkit_core::identity::Token;
 use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, Tailed, TypeName, crash_point};
 
 use crate::duplex;
-use crate::endpoint::sealed::{Role, Sealed};
+use crate::end::Head;
+use crate::endpoint::sealed::{Reservation, Role, Sealed};
 use crate::endpoint::{ChannelOptions, Endpoint};
 use crate::ends::{Claim, Side};
 use crate::error::{OpenError, RecvError, SendError};
+use crate::readiness::Readiness;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
 use crate::sender::Sender;
@@ -143,6 +146,12 @@ impl<T: Pod + Described> Pipe<T> {
         self.receiver.poll(timeout)
     }
 
+    /// See [`Receiver::readiness`].
+    #[allow(clippy::missing_errors_doc, reason = "said there")]
+    pub fn readiness(&mut self) -> Result<Readiness, RecvError> {
+        self.receiver.readiness()
+    }
+
     /// The half that sends, with all that it can do.
     pub fn sender(&mut self) -> &mut Sender<T> {
         &mut self.sender
@@ -193,8 +202,8 @@ impl<T: Pod + Described> Sealed for Pipe<T> {
         let ring = |claim| Ring::new(capacity, successors, Some(claim));
         let duplex = Duplex::<T> { forth: ring(&out), back: ring(&into) };
         let (forth, back) = rings(&region.insert_tailed(name, duplex, bytes)?)?;
-        let sender = Sender::of_creator(forth.clone(), out, Some(back.clone()))?;
-        Ok(Self { sender, receiver: Receiver::of_creator(back, into, Some(forth))? })
+        let sender = Sender::of_claim(forth.clone(), out, Some(back.clone()))?;
+        Ok(Self { sender, receiver: Receiver::of_claim(back, into, Some(forth))? })
     }
 
     fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError> {
@@ -205,6 +214,19 @@ impl<T: Pod + Described> Sealed for Pipe<T> {
         };
         let (sender, receiver) = duplex::claim(out, into)?;
         Ok(Self { sender, receiver })
+    }
+
+    fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError> {
+        let (into, out) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
+        let (sender, receiver) = duplex::claim_reserved(out, into, token)?;
+        Ok(Self { sender, receiver })
+    }
+
+    fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError> {
+        let (into, out) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
+        out.ends().reservation(Side::Sender, token, act)?;
+        crash_point!("pipe.reservation.between");
+        Ok(into.ends().reservation(Side::Receiver, token, act)?)
     }
 }
 
@@ -235,11 +257,22 @@ macro_rules! one_way {
                 let bytes = Ring::<T>::bytes(capacity).ok_or(Error::NoSpace { bytes: u64::MAX })?;
                 let claim = Claim::of_creator(Side::$end)?;
                 let ring = region.insert_tailed(name, Ring::new(capacity, successors, Some(&claim)), bytes)?;
-                Self::of_creator(ring, claim, None)
+                Self::of_claim(ring, claim, None)
             }
 
             fn claim(region: &Region, name: &str, _role: Role) -> Result<Self, OpenError> {
                 Self::claim(region.get_tailed(name)?, None)
+            }
+
+            fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError> {
+                let ring: Shared<T> = region.get_tailed(name)?;
+                let claim = ring.ends().claim_reserved(Side::$end, token)?;
+                Self::of_claim(ring, claim, None)
+            }
+
+            fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError> {
+                let ring: Shared<T> = region.get_tailed(name)?;
+                Ok(ring.ends().reservation(Side::$end, token, act)?)
             }
         }
     };

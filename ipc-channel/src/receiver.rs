@@ -13,6 +13,7 @@ use shmkit_core::{Deadline, Described, Error, crash_point};
 use crate::end::End;
 use crate::ends::{Claim, Ended, Side};
 use crate::error::{OpenError, RecvError};
+use crate::readiness::Readiness;
 use crate::ring::{self, Place, Ring, Shared};
 
 /// How many cells ahead the line to be read is asked for.
@@ -43,9 +44,9 @@ impl<T: Pod + Described> Receiver<T> {
         Self::at(End::claim(ring, Side::Receiver, sibling)?)
     }
 
-    /// That of one who has made the channel with `claim`.
-    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::of_creator(ring, claim, sibling)?)
+    /// That of one who has it by `claim`.
+    pub(crate) fn of_claim(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_claim(ring, claim, sibling)?)
     }
 
     fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
@@ -167,6 +168,49 @@ impl<T: Pod + Described> Receiver<T> {
         Incoming { receiver: self }
     }
 
+    /// A descriptor that tells an event loop when there may be a message, or the sender is gone; see [`Readiness`] for how it is used.
+    ///
+    /// The first call starts a thread, which sleeps with a small stack until there is something to tell, and ends with this receiver. The blocking calls
+    /// still work, and are a little slower then.
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`] if this end was closed; [`RecvError::Failed`] without a thread or a descriptor to be had.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_channel::{ChannelOptions, RecvError, Sender};
+    /// use std::os::fd::AsFd;
+    ///
+    /// let (mut sender, mut receiver) = ChannelOptions::new().both::<Sender<u64>>()?;
+    /// let readiness = receiver.readiness()?;
+    /// // To be given to an event loop, which tells when it is readable:
+    /// let descriptor = readiness.as_fd();
+    /// # sender.send(7)?;
+    /// // Then, until it is empty:
+    /// loop {
+    ///     match receiver.try_recv() {
+    ///         Ok(number) => assert_eq!(number, 7),
+    ///         Err(RecvError::Empty) => break,
+    ///         Err(error) => return Err(error.into()),
+    ///     }
+    /// }
+    /// # let _ = descriptor;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(not(ipc_loom))]
+    pub fn readiness(&mut self) -> Result<Readiness, RecvError> {
+        Ok(self.end.readiness(self.place.number::<T>(), has_come)?)
+    }
+
+    /// The same, and what the thread does, for models.
+    #[cfg(ipc_loom)]
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn readiness(&mut self) -> Result<(Readiness, crate::end::Life), RecvError> {
+        Ok(self.end.readiness(self.place.number::<T>(), has_come)?)
+    }
+
     /// How many messages fit into the channel.
     pub fn capacity(&self) -> u64 {
         self.capacity
@@ -197,6 +241,7 @@ impl<T: Pod + Described> Receiver<T> {
     #[cold]
     fn look_behind_the_last(&mut self) -> Result<(), RecvError> {
         if !self.end.is_other_gone_at_leisure()? {
+            self.end.go_without(self.place.number::<T>())?;
             return Err(RecvError::Empty);
         }
         if self.is_ready()? { Ok(()) } else { Err(RecvError::Disconnected) }
@@ -262,11 +307,18 @@ impl<T: Pod + Described> Receiver<T> {
 
     #[cold]
     fn wait_for_message(&mut self, deadline: Option<Deadline>) -> Result<(), Ended> {
+        self.end.expect(self.place.number::<T>());
         let (ring, place) = (self.end.channel(), self.place);
         let look = || place.sent(ring).map(|sent| (sent > place.done).then_some(sent)).transpose();
         self.sent = self.end.wait(deadline, look)??;
         Ok(())
     }
+}
+
+/// Whether the message of this number has come, or there is garbage, which is for the owner to find.
+fn has_come<T: Pod + Described>(ring: &Shared<T>, number: u64) -> bool {
+    let place = ring::place(ring, number);
+    place.sent(ring).map_or(true, |sent| sent > place.done)
 }
 
 /// Where the next message is, and the capacity.
@@ -313,6 +365,7 @@ impl<T: Pod + Described> Source for Receiver<T> {
     }
 
     fn arm(&mut self) -> Result<Armed, Error> {
+        self.end.expect(self.place.number::<T>());
         self.end.arm()
     }
 

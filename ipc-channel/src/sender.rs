@@ -40,9 +40,9 @@ impl<T: Pod + Described> Sender<T> {
         Self::at(End::claim(ring, Side::Sender, sibling)?)
     }
 
-    /// That of one who has made the channel with `claim`.
-    pub(crate) fn of_creator(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::of_creator(ring, claim, sibling)?)
+    /// That of one who has it by `claim`.
+    pub(crate) fn of_claim(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
+        Self::at(End::of_claim(ring, claim, sibling)?)
     }
 
     fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {

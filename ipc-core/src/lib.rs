@@ -67,6 +67,8 @@ mod own_mapping;
 #[cfg(not(ipc_loom))]
 mod peer;
 #[cfg(not(ipc_loom))]
+mod placeholder;
+#[cfg(not(ipc_loom))]
 mod proof;
 #[cfg(not(ipc_loom))]
 mod region;
@@ -88,6 +90,9 @@ pub use error::{Error, Result};
 pub use options::RegionOptions;
 #[cfg(not(ipc_loom))]
 pub use peer::Peer;
+#[cfg(not(ipc_loom))]
+#[doc(hidden)]
+pub use placeholder::Placeholder;
 #[cfg(not(ipc_loom))]
 pub use region::{ObjectInfo, ParticipantInfo, Region};
 #[cfg(not(ipc_loom))]

@@ -181,12 +181,17 @@ impl Mapped {
         // Entries that look free first, then those whose owner may have died unnoticed.
         let free = (0..self.layout.participants).filter(is_free);
         for index in free.chain(0..self.layout.participants) {
-            if file::try_lock(&file, CLAIMS + index as u64, Lock::Exclusive)? {
+            if file::try_lock(&file, Self::claim_byte(index), Lock::Exclusive)? {
                 let anchor = Mapping::anchor(&file)?;
                 return Ok(Some(Claim { index, anchor, file }));
             }
         }
         Ok(None)
+    }
+
+    /// The byte of the file whose lock is the claim on entry `index`.
+    pub(crate) fn claim_byte(index: usize) -> u64 {
+        CLAIMS + index as u64
     }
 
     /// Opens the file of the region anew.
@@ -198,7 +203,7 @@ impl Mapped {
     /// cannot be told.
     pub(crate) fn is_unclaimed(&self, index: usize) -> Option<bool> {
         let is_ours = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id);
-        let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, CLAIMS + index as u64).ok();
+        let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, Self::claim_byte(index)).ok();
         if is_ours(&self.file) {
             // Ours before and after: nobody has exchanged it in between.
             return is_unlocked(&self.file).filter(|_| is_ours(&self.file));

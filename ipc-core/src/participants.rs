@@ -188,6 +188,12 @@ impl Participants<'_> {
         self.tokens.iter().any(known)
     }
 
+    /// The entry of the one who attached with exactly `token` and is alive.
+    pub(crate) fn index_of(&self, token: Token) -> Option<usize> {
+        // Acquire as in `is_alive`.
+        self.tokens.iter().position(|word| word.load(Acquire) == token.word())
+    }
+
     /// The token and the card of participant `index` if it is alive.
     pub(crate) fn card(&self, index: usize) -> Option<Card> {
         let word = self.tokens[index].load(Acquire);

@@ -96,6 +96,14 @@ impl Child {
         Self::start(Self::command(net), role, arguments)
     }
 
+    /// Starts a child whose command `prepare` gives something along.
+    #[track_caller]
+    pub(crate) fn spawn_prepared(role: &str, arguments: &[&str], prepare: impl FnOnce(&mut Command)) -> Self {
+        let mut command = Self::command(Net::Off);
+        prepare(&mut command);
+        Self::start(command, role, arguments)
+    }
+
     /// Starts a child with `file` as its standard output.
     #[track_caller]
     pub(crate) fn spawn_with_file(file: OwnedFd, role: &str, arguments: &[&str]) -> Self {

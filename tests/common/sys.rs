@@ -225,22 +225,30 @@ pub(crate) fn memory_file() -> fs::File {
 
 /// Sends a descriptor over a socket.
 pub(crate) fn send_fd(socket: BorrowedFd<'_>, file: BorrowedFd<'_>) {
-    let mut byte = [1u8];
-    let mut part = libc::iovec { iov_base: byte.as_mut_ptr().cast(), iov_len: 1 };
-    let mut control = [0u64; 8];
-    // SAFETY: the message names buffers that live over the call; `control` has room for one descriptor and is aligned.
+    send_fds(socket, &[1], &[file]);
+}
+
+/// Sends bytes over a socket, and up to 20 descriptors with them.
+pub(crate) fn send_fds(socket: BorrowedFd<'_>, bytes: &[u8], files: &[BorrowedFd<'_>]) {
+    let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
+    let mut control = [0u64; 16];
+    let len = (files.len().min(20) * size_of::<i32>()) as u32;
+    // SAFETY: the message names buffers that live over the call; `control` has room for the header and 20 descriptors and is aligned.
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(4) as usize;
+        message.msg_controllen = libc::CMSG_SPACE(len) as usize;
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
-        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(file.as_raw_fd());
-        assert_eq!(libc::sendmsg(socket.as_raw_fd(), &raw const message, 0), 1);
+        (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+        for (at, file) in files.iter().take(20).enumerate() {
+            libc::CMSG_DATA(header).cast::<i32>().add(at).write_unaligned(file.as_raw_fd());
+        }
+        let sent = libc::sendmsg(socket.as_raw_fd(), &raw const message, 0);
+        assert_eq!(usize::try_from(sent), Ok(bytes.len()));
     }
 }
 

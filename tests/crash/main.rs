@@ -19,6 +19,7 @@ mod queue;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod ticket;
 mod wait_any;
 
 use std::collections::BTreeSet;
@@ -89,6 +90,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
+    (ticket::SCENES, ticket::victim),
     (wait_any::SCENES, wait_any::victim),
 ];
 

@@ -8,4 +8,5 @@
 mod pipe;
 mod pipe_deaths;
 mod queue;
+mod readiness;
 mod wait_any;

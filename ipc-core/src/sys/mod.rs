@@ -3,4 +3,5 @@
 pub(crate) mod file;
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod passing;
 pub(crate) mod process;

@@ -1,0 +1,99 @@
+//! The readiness of a receiver: its owner, its watcher, and the sender.
+
+use shmkit_channel::model::Channel;
+use shmkit_channel::{Readiness, Receiver, RecvError};
+use shmkit_core::shim::explore::{end, explore, keeper, spawn};
+use shmkit_core::shim::model::{Attachment, Process};
+
+/// A receiver in the hands of the calling thread, its readiness, and its watcher.
+fn watched(channel: &Channel<u64>, owner: &Process) -> (Receiver<u64>, Readiness, loom::thread::JoinHandle<()>) {
+    owner.act();
+    let mut rx = channel.receiver().expect("an end");
+    let (readiness, life) = rx.readiness().expect("a desk");
+    (rx, readiness, spawn(owner, life))
+}
+
+/// What an event loop does: takes what is there, and waits for more when there is nothing.
+fn next(rx: &mut Receiver<u64>, readiness: &Readiness) -> Option<u64> {
+    loop {
+        match rx.try_recv() {
+            Ok(number) => return Some(number),
+            Err(RecvError::Empty) => readiness.wait(),
+            Err(RecvError::Disconnected) => return None,
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn an_event_loop_sleeps_through_no_message_and_no_close() {
+    explore(2, || {
+        let region = Attachment::new(2);
+        let channel = Channel::<u64>::new(2, false);
+        let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
+        let (mut rx, readiness, watcher) = watched(&channel, &receiver);
+        let thread = spawn(&sender, {
+            let channel = channel.clone();
+            move || channel.sender().expect("an end").send(7).expect("room")
+        });
+        assert_eq!(next(&mut rx, &readiness), Some(7));
+        assert_eq!(next(&mut rx, &readiness), None);
+        thread.join().unwrap();
+        drop(rx);
+        end(&region, [watcher]);
+    });
+}
+
+#[test]
+fn one_who_blocks_beside_its_watcher_sleeps_through_no_message_and_no_close() {
+    explore(2, || {
+        let region = Attachment::new(2);
+        let channel = Channel::<u64>::new(2, false);
+        let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
+        let (mut rx, _readiness, watcher) = watched(&channel, &receiver);
+        let thread = spawn(&sender, {
+            let channel = channel.clone();
+            move || channel.sender().expect("an end").send(7).expect("room")
+        });
+        assert_eq!(rx.recv().expect("a message"), 7);
+        assert!(matches!(rx.recv(), Err(RecvError::Disconnected)));
+        thread.join().unwrap();
+        drop(rx);
+        end(&region, [watcher]);
+    });
+}
+
+#[test]
+fn a_watcher_ends_wherever_it_is() {
+    explore(3, || {
+        let region = Attachment::new(1);
+        let channel = Channel::<u64>::new(1, false);
+        let receiver = Process::join(&region, 1);
+        let (mut rx, readiness, watcher) = watched(&channel, &receiver);
+        rx.close();
+        readiness.wait();
+        end(&region, [watcher]);
+    });
+}
+
+#[test]
+fn an_event_loop_does_not_sleep_through_a_death() {
+    explore(1, || {
+        let region = Attachment::new(2);
+        let channel = Channel::<u64>::new(1, false);
+        let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
+        let (mut rx, readiness, watcher) = watched(&channel, &receiver);
+        let keeper = keeper(&receiver);
+        let thread = spawn(&sender, {
+            let (channel, sender) = (channel.clone(), sender.clone());
+            move || {
+                core::mem::forget(channel.sender().expect("an end"));
+                sender.die();
+            }
+        });
+        assert_eq!(next(&mut rx, &readiness), None);
+        thread.join().unwrap();
+        drop(rx);
+        end(&region, [watcher, keeper]);
+    });
+}
