@@ -75,7 +75,7 @@ fn messages_arrive_whole_and_in_order_also_when_the_ring_is_full() {
 
 #[test]
 fn messages_arrive_whole_and_in_order_over_the_ends_of_cells() {
-    explore(2, || stream(2, 5, || ()));
+    explore(2, || stream(2, 4, || ()));
 }
 
 #[test]

@@ -224,21 +224,20 @@ fn one_who_dies_between_its_two_ends_is_dead_to_both_sides_of_the_other() {
 #[test]
 fn a_claim_that_is_undone_leaves_nobody_asleep() {
     explore(3, || {
-        let (region, [surviving, dead, successor]) = processes();
+        let (_, [surviving, dead, successor]) = processes();
         let (forth, back) = (Channel::<Message>::new(1, true), Channel::<Message>::new(1, true));
         dead.act();
         core::mem::forget(sender(&back));
         drop(receiver(&forth));
         dead.die();
-        surviving.act();
-        let mut rx = receiver(&back);
         surviving.sweep();
-        let thread = spawn(&successor, move || {
-            assert!(matches!(pipe_end(&back, &forth), Err(OpenError::Closed)));
+        let thread = spawn(&surviving, {
+            let back = back.clone();
+            move || assert!(matches!(receiver(&back).recv(), Err(RecvError::Disconnected)))
         });
-        assert!(matches!(rx.recv(), Err(RecvError::Disconnected)));
+        successor.act();
+        assert!(matches!(pipe_end(&back, &forth), Err(OpenError::Closed)));
         thread.join().unwrap();
-        end(&region, []);
     });
 }
 
