@@ -3,6 +3,7 @@
 use bytemuck::Pod;
 use shmkit_core::{Described, Tailed};
 
+use crate::bytes::{ByteReceiver, ByteRing, ByteSender, SharedBytes};
 use crate::error::OpenError;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
@@ -29,5 +30,28 @@ impl<T: Pod + Described> Channel<T> {
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn receiver(&self) -> Result<Receiver<T>, OpenError> {
         Receiver::claim(self.0.clone(), None)
+    }
+}
+
+/// A channel for bytes, one way.
+#[derive(Clone, Debug)]
+pub struct ByteChannel(SharedBytes);
+
+impl ByteChannel {
+    /// A channel of `size` bytes whose ends nobody has.
+    pub fn new(size: usize, successors: bool) -> Self {
+        Self(Tailed::new(ByteRing::new(size as u64, successors), size))
+    }
+
+    /// Claims the sending end for the process that the calling thread acts for.
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn sender(&self) -> Result<ByteSender, OpenError> {
+        ByteSender::claim(self.0.clone(), None)
+    }
+
+    /// Claims the receiving end.
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn receiver(&self) -> Result<ByteReceiver, OpenError> {
+        ByteReceiver::claim(self.0.clone(), None)
     }
 }
