@@ -30,7 +30,7 @@ pub enum SendError<T> {
     TimedOut(T),
     /// Nobody will receive it: the other end was closed, or its process is dead. Or this end was closed.
     Disconnected(T),
-    /// It does not fit into the channel, also if that is empty. Only for frames that are to go in one piece, or at once.
+    /// It is a frame that is too long for the channel to take it in one piece, or at once, as it was to be.
     TooLong(T),
     /// The calling process cannot use this end: it is a forked child of the one that has it ([`Error::Forked`]), or cannot wait
     /// (for example [`Error::TooManyParticipants`]), or somebody has scribbled over the channel ([`Error::Corrupted`]).

@@ -137,7 +137,7 @@ impl ByteSender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`]; [`SendError::TooLong`] if it does not fit into the empty channel either; those of [`send`](Self::send).
+    /// [`SendError::Full`]; [`SendError::TooLong`] if it is longer than half of the channel; those of [`send`](Self::send).
     /// Nothing has been sent then.
     #[inline]
     pub fn try_send(&mut self, frame: &[u8]) -> Result<(), SendError<()>> {
@@ -316,12 +316,11 @@ impl ByteSender {
     #[cold]
     fn send_long(&mut self, frame: &[u8], patience: Patience) -> Result<(), SendError<()>> {
         if let Patience::None = patience {
-            let need = self.need_of_parts(frame.len());
-            if need.is_none_or(|need| need > self.extent.size) {
+            if frame.len() > self.extent.size / 2 {
                 self.end.check().map_err(|ended| SendError::ended((), ended))?;
                 return Err(SendError::TooLong(()));
             }
-            let slot = Slot { need: need.unwrap_or(usize::MAX), ..self.slot(0) };
+            let slot = Slot { need: self.need_of_parts(frame.len()), ..self.slot(0) };
             self.make_ready(slot, patience)?;
         }
         let source = Source { slice: frame, rest: &[] };
@@ -358,11 +357,8 @@ impl ByteSender {
         Ok(())
     }
 
-    /// How many bytes must be free for all parts of a frame; `None` if that is beyond what a `usize` can say.
-    fn need_of_parts(&self, len: usize) -> Option<usize> {
-        if len > self.extent.size {
-            return None;
-        }
+    /// How many bytes must be free for all parts of a frame, which is no longer than half of the ring.
+    fn need_of_parts(&self, len: usize) -> usize {
         let (mut parts, mut place, mut need) = (Parts::new(len), self.place, WORD);
         while let Some(part) = parts.next(place, &self.extent) {
             let (stride, left) = (stride(part.len), place.left(&self.extent));
@@ -373,7 +369,7 @@ impl ByteSender {
             need += stride;
             place = place.plus(&self.extent, stride);
         }
-        Some(need)
+        need
     }
 }
 

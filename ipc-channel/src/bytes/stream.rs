@@ -124,16 +124,15 @@ impl PipeReader {
     /// Copies the next bytes of the frame that was found.
     fn copy(&mut self, found: Found, buffer: &mut [u8]) -> usize {
         let (Found::InPlace(len) | Found::Kept(len) | Found::Fetched(len)) = found;
-        // A header that has changed meanwhile was scribbled on, and no length of it leads outside.
-        let count = len.saturating_sub(self.done).min(buffer.len());
+        // The frame may be another one than before if somebody has scribbled over its header, and shorter.
+        let done = self.done.min(len);
+        let count = (len - done).min(buffer.len());
         let buffer = &mut buffer[..count];
         match found {
-            Found::InPlace(_) => self.receiver.end.channel().load(self.receiver.payload() + self.done, buffer),
-            Found::Kept(_) | Found::Fetched(_) => {
-                buffer.copy_from_slice(&self.receiver.kept()[self.done..self.done + count]);
-            }
+            Found::InPlace(_) => self.receiver.end.channel().load(self.receiver.payload() + done, buffer),
+            Found::Kept(_) | Found::Fetched(_) => buffer.copy_from_slice(&self.receiver.kept()[done..done + count]),
         }
-        self.done += count;
+        self.done = done + count;
         if self.done >= len {
             self.done = 0;
             self.receiver.give_up(found);
