@@ -20,7 +20,7 @@ use crate::error::{OpenError, RecvError};
 /// When the sender is gone, the frames that it has sent can still be received; after that, `recv` and its variants fail with
 /// [`RecvError::Disconnected`]. A frame that it did not come to the end of is not one of them.
 ///
-/// A frame that is longer than [about a quarter](super::ByteSender::longest_in_place) of the channel comes in parts. Each part that is there
+/// A frame that is longer than [a quarter](super::ByteSender::longest_in_place) of the channel comes in parts. Each part that is there
 /// is fetched by the next call of whatever kind, and kept until the frame is whole: so the sender can go on. If the receiver is killed
 /// meanwhile, the frame is lost for its successor, too, who begins with the next one.
 pub struct ByteReceiver {

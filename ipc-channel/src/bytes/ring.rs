@@ -19,7 +19,7 @@
 //! fills up the rest. Positions count bytes from the beginning of the channel, without end; position `p` lies at place `p` modulo the size.
 //! Header and payload lie side by side, so a small frame that comes alone costs the transfer of one line, or of two.
 //!
-//! A frame is one record, FIRST and LAST, if it is no longer than about a quarter of the ring. A longer one is several: the first begins
+//! A frame is one record, FIRST and LAST, if it is no longer than a quarter of the ring. A longer one is several: the first begins
 //! with the length of the whole, a word, and the others follow in order. Nothing comes between them: if a FIRST does, the sender has given the
 //! frame up, or died, and what there is of it is dropped.
 //!
@@ -74,7 +74,7 @@ const LINE: usize = 64;
 #[cfg(not(ipc_loom))]
 const LEAST: u64 = 256;
 
-/// The most bytes that the records of a ring without PADs may take.
+/// The most bytes of payload of one record, however large the ring is.
 const LONGEST: usize = 1 << 30;
 
 /// The bits of a header that are its length.
@@ -173,9 +173,9 @@ impl Extent {
         if found != size as u64 || size < 6 * WORD || size % WORD != 0 {
             return Err(Error::Corrupted { what: "capacity of a channel", found });
         }
-        // Two of them fit in, so that one fits in wherever the last one has ended. In a ring of four, one is filled while one is read.
-        let record = (size / 4 / WORD * WORD).clamp(3 * WORD, LONGEST);
-        Ok(Self { size, longest: record - WORD })
+        // Two of them fit in with their headers, so that one fits in wherever the last one has ended; in a large ring it is three, so that one is
+        // filled while one is read.
+        Ok(Self { size, longest: (size / 4 / WORD * WORD).clamp(2 * WORD, LONGEST) })
     }
 }
 

@@ -18,7 +18,7 @@ use crate::error::{OpenError, SendError};
 /// It belongs to the process that has opened it, and is used by one thread at a time. Dropping it closes it: the receiver gets what has been
 /// sent, and then learns that there will be no more.
 ///
-/// A frame arrives whole or not at all. One that is longer than [about a quarter](Self::longest_in_place) of the channel goes in parts, so
+/// A frame arrives whole or not at all. One that is longer than [a quarter](Self::longest_in_place) of the channel goes in parts, so
 /// it may be longer than the channel; it is there for the receiver when its last part is. When its sender is killed before
 /// that, or runs out of time, the receiver drops what there is of it.
 ///
@@ -176,7 +176,7 @@ impl ByteSender {
         self.extent.size as u64
     }
 
-    /// The longest frame that goes in one piece, and so the longest that can be written in place.
+    /// The longest frame that goes in one piece, and so the longest that can be written in place: a quarter of the channel.
     pub fn longest_in_place(&self) -> usize {
         self.extent.longest
     }
