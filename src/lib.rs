@@ -44,6 +44,8 @@
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
+//! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
+//! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
