@@ -189,6 +189,34 @@ fn a_successor_of_a_sender_that_died_anywhere_goes_on_behind_its_last_whole_fram
 }
 
 #[test]
+fn a_successor_of_a_sender_finds_the_end_of_what_that_has_sent() {
+    explore_deaths(1, &["bytes.send.after_clear", "bytes.send.before_pad", "bytes.send.after_header"], |at| {
+        let (region, [survivor, victim, successor]) = processes();
+        let channel = channel(true);
+        let keeper = keeper(&survivor);
+        survivor.act();
+        let mut rx = channel.receiver().expect("an end");
+        victim.act();
+        let mut tx = channel.sender().expect("an end");
+        // So that the next one is behind a PAD.
+        send_all(&mut tx, &[13, 12]);
+        survivor.act();
+        receive_all(&mut rx, &[13, 12]);
+        let (thread, place) = spawn_mortal(&victim, at, move || send_all(&mut tx, &[16]));
+        thread.join().unwrap();
+        successor.act();
+        let tx = succeed(|| channel.sender()).map(|mut tx| send_all(&mut tx, &[7]));
+        survivor.act();
+        let mut found: Vec<_> = core::iter::from_fn(|| rx.try_recv().ok()).map(|frame| frame.len()).collect();
+        assert!(tx.is_none() || found.pop() == Some(7), "{found:?}");
+        assert!([16].starts_with(&found), "{found:?}");
+        end(&region, [keeper]);
+        let died = *place.lock().unwrap();
+        died
+    });
+}
+
+#[test]
 fn a_receiver_that_dies_anywhere_leaves_each_frame_to_its_successor_or_has_received_it() {
     let points = ["bytes.recv.after_copy", "bytes.recv.after_received"];
     explore_deaths(1, &points, |at| {
