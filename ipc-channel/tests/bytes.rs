@@ -169,6 +169,11 @@ fn a_receiver_that_takes_part_after_part_does_not_lift_the_deadline_of_the_sende
 #[test]
 fn parts_that_have_come_stay_when_the_receiver_runs_out_of_time() {
     let (mut tx, mut rx) = channel(256);
+    assert!(tx.send_timeout(&frame(1000, 1), SHORT).is_err());
+    assert!(matches!(rx.try_recv_into(&mut [0; 1000]), Err(RecvError::Empty)));
+    assert!(matches!(rx.try_recv_into(&mut []), Err(RecvError::Empty)));
+    assert!(tx.send_timeout(&frame(1000, 1), SHORT).is_err());
+    assert!(matches!(rx.try_recv_into(&mut []), Err(RecvError::Empty)));
     let whole = frame(1000, 3);
     thread::scope(|scope| {
         let sender = scope.spawn(|| tx.send(&whole));
@@ -316,7 +321,7 @@ fn what_was_sent_comes_before_the_news_that_the_sender_is_gone_and_use_after_clo
 fn a_long_frame_to_one_who_leaves_is_an_error() {
     let (mut tx, mut rx) = channel(256);
     thread::scope(|scope| {
-        let sender = scope.spawn(|| tx.send(&frame(100_000, 1)));
+        let sender = scope.spawn(|| tx.send(&vec![7; 1 << 28]));
         assert!(!rx.poll(SHORT).expect("a sound channel"));
         drop(rx);
         assert!(matches!(sender.join().expect("no panic"), Err(SendError::Disconnected(()))));
