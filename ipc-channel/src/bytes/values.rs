@@ -54,7 +54,7 @@ impl ByteSender {
     /// use shmkit_channel::{ByteReceiver, ByteSender, ChannelOptions};
     ///
     /// let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().both()?;
-    /// tx.send_value(&("apples", vec![3, 4]))?;
+    /// tx.send_value(&("apples", vec![3u32, 4]))?;
     /// assert_eq!(rx.recv_value::<(String, Vec<u32>)>()?, ("apples".to_owned(), vec![3, 4]));
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
