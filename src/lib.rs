@@ -49,6 +49,8 @@
 //! | [`Ticket`] | the other end of a channel without a name, on its way to another process |
 //! | [`Readiness`] | a descriptor that tells an event loop when a receiver has something to do |
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
+//! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
+//! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!

@@ -35,6 +35,8 @@ pub enum SendError<T> {
     TimedOut(T),
     /// Nobody will receive it: the other end was closed, or its process is dead. Or this end was closed.
     Disconnected(T),
+    /// It is a frame that is too long for the channel to take it in one piece, or at once, as it was to be.
+    TooLong(T),
     /// The calling process cannot use this end: it is a forked child of the one that has it ([`Error::Forked`]), or cannot wait
     /// (for example [`Error::TooManyParticipants`]), or somebody has scribbled over the channel ([`Error::Corrupted`]).
     Failed {
@@ -55,6 +57,11 @@ pub enum RecvError {
     TimedOut,
     /// There is none, and none will come: the other end was closed, or its process is dead. Or this end was closed.
     Disconnected,
+    /// The next frame is longer than the buffer that it was to be received into. It stays where it is.
+    TooSmall {
+        /// How long it is.
+        needed: usize,
+    },
     /// As for [`SendError::Failed`].
     Failed(Error),
 }
@@ -63,7 +70,9 @@ impl<T> SendError<T> {
     /// What was to be sent.
     pub fn into_message(self) -> T {
         match self {
-            Self::Full(message) | Self::TimedOut(message) | Self::Disconnected(message) => message,
+            Self::Full(message) | Self::TimedOut(message) | Self::Disconnected(message) | Self::TooLong(message) => {
+                message
+            }
             Self::Failed { message, .. } => message,
         }
     }
@@ -127,6 +136,7 @@ impl<T> fmt::Debug for SendError<T> {
             Self::Full(_) => f.write_str("Full(..)"),
             Self::TimedOut(_) => f.write_str("TimedOut(..)"),
             Self::Disconnected(_) => f.write_str("Disconnected(..)"),
+            Self::TooLong(_) => f.write_str("TooLong(..)"),
             Self::Failed { error, .. } => f.debug_struct("Failed").field("error", error).finish_non_exhaustive(),
         }
     }
@@ -138,6 +148,9 @@ impl<T> fmt::Display for SendError<T> {
             Self::Full(_) => f.write_str("the channel is full"),
             Self::TimedOut(_) => f.write_str("the channel was still full when the time was over"),
             Self::Disconnected(_) => f.write_str("nobody is there who would receive it"),
+            Self::TooLong(_) => {
+                f.write_str("the channel is too small for it: send it in parts, or make the channel larger")
+            }
             Self::Failed { error, .. } => write!(f, "the channel cannot be used: {error}"),
         }
     }
@@ -149,6 +162,7 @@ impl fmt::Display for RecvError {
             Self::Empty => f.write_str("the channel is empty"),
             Self::TimedOut => f.write_str("the channel was still empty when the time was over"),
             Self::Disconnected => f.write_str("the channel is empty, and nobody is there who would send"),
+            Self::TooSmall { needed } => write!(f, "the next frame needs a buffer of {needed} bytes"),
             Self::Failed(error) => write!(f, "the channel cannot be used: {error}"),
         }
     }

@@ -3,7 +3,8 @@
 use bytemuck::Pod;
 use shmkit_core::{Described, Tailed};
 
-use crate::duplex;
+use crate::bytes::{ByteReceiver, ByteRing, ByteSender, SharedBytes};
+use crate::duplex::{self, Half};
 use crate::error::OpenError;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
@@ -15,7 +16,7 @@ pub fn pipe_end<T: Pod + Described>(
     out: &Channel<T>,
     into: &Channel<T>,
 ) -> Result<(Sender<T>, Receiver<T>), OpenError> {
-    duplex::claim(out.0.clone(), into.0.clone())
+    duplex::take(out.0.clone(), into.0.clone())
 }
 
 /// A typed channel, one way.
@@ -32,12 +33,35 @@ impl<T: Pod + Described> Channel<T> {
     /// Claims the sending end for the process that the calling thread acts for.
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn sender(&self) -> Result<Sender<T>, OpenError> {
-        Sender::claim(self.0.clone(), None)
+        Sender::take(self.0.clone(), None)
     }
 
     /// Claims the receiving end.
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn receiver(&self) -> Result<Receiver<T>, OpenError> {
-        Receiver::claim(self.0.clone(), None)
+        Receiver::take(self.0.clone(), None)
+    }
+}
+
+/// A channel for bytes, one way.
+#[derive(Clone, Debug)]
+pub struct ByteChannel(SharedBytes);
+
+impl ByteChannel {
+    /// A channel of `size` bytes whose ends nobody has.
+    pub fn new(size: usize, successors: bool) -> Self {
+        Self(Tailed::new(ByteRing::new(size as u64, successors, None), size))
+    }
+
+    /// Claims the sending end for the process that the calling thread acts for.
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn sender(&self) -> Result<ByteSender, OpenError> {
+        ByteSender::take(self.0.clone(), None)
+    }
+
+    /// Claims the receiving end.
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn receiver(&self) -> Result<ByteReceiver, OpenError> {
+        ByteReceiver::take(self.0.clone(), None)
     }
 }

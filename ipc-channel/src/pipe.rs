@@ -1,61 +1,26 @@
 //! Pipes: typed channels, both ways or one way, by name.
-//!
-//! # Shared layout
-//!
-//! ```text
-//! one way:   | Ring<T> | cells |
-//! both ways: | Ring<T> forth | Ring<T> back | cells forth | cells back |
-//! ```
-//!
-//! `forth` is the ring that the creator sends into. The creator has its end of both from the beginning; whoever comes later claims one after the
-//! other, see `duplex`.
+//! What lies where is said in `duplex` and `ring`.
 
-use core::fmt;
-use core::mem::offset_of;
 use core::time::Duration;
 
 use bytemuck::Pod;
-use shmkit_core::identity::Token;
-use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, Tailed, TypeName, crash_point};
+#[cfg(doc)]
+use shmkit_core::Error;
+use shmkit_core::{Described, crash_point};
 
-use crate::duplex;
-use crate::end::Head;
-use crate::endpoint::sealed::{Reservation, Role, Sealed};
-use crate::endpoint::{ChannelOptions, Endpoint};
-use crate::ends::{Claim, Side};
+use crate::duplex::{duplex_endpoint, one_way_endpoint};
+use crate::endpoint::ChannelOptions;
+#[cfg(doc)]
+use crate::endpoint::Endpoint;
+use crate::ends::Claim;
 use crate::error::{OpenError, RecvError, SendError};
 use crate::readiness::Readiness;
 use crate::receiver::Receiver;
-use crate::ring::{Ring, Shared};
+use crate::ring::Ring;
 use crate::sender::Sender;
 
 /// How many messages fit in if nothing else is said.
 const DEFAULT_CAPACITY: u64 = 64;
-
-/// Version of the layout above.
-const LAYOUT: u32 = 1;
-
-/// What lies at the beginning of a duplex channel.
-#[repr(C)]
-#[derive(Debug)]
-struct Duplex<T> {
-    forth: Ring<T>,
-    back: Ring<T>,
-}
-
-// SAFETY: `repr(C)`, and the fingerprint covers name, version, size and both fields.
-unsafe impl<T: Described> Described for Duplex<T> {
-    const FINGERPRINT: Fingerprint = Fingerprint::new("Duplex", LAYOUT, size_of::<Self>(), align_of::<Self>())
-        .field("forth", offset_of!(Self, forth), Ring::<T>::FINGERPRINT)
-        .field("back", offset_of!(Self, back), Ring::<T>::FINGERPRINT);
-
-    fn type_name(f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Duplex<{}>", TypeName::<T>::new())
-    }
-}
-
-// SAFETY: two of what is safe, without padding.
-unsafe impl<T: Described + 'static> ShmSafe for Duplex<T> {}
 
 /// An end of a duplex channel for messages of type `T`: each of two processes sends to the other and receives from it.
 ///
@@ -185,98 +150,15 @@ fn or_default(capacity: u64) -> u64 {
     if capacity == 0 { DEFAULT_CAPACITY } else { capacity }
 }
 
-impl<T: Pod + Described> Endpoint for Pipe<T> {
-    type Peer = Self;
+/// The size of the cells for so many messages; `None` if that is more than there can be.
+fn bytes<T: Pod + Described>(capacity: u64) -> Option<usize> {
+    Ring::<T>::bytes(or_default(capacity))
 }
 
-impl<T: Pod + Described> Sealed for Pipe<T> {
-    fn size(capacity: u64) -> Option<usize> {
-        Ring::<T>::bytes(or_default(capacity))?.checked_mul(2)?.checked_add(size_of::<Duplex<T>>())
-    }
-
-    fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<Self, OpenError> {
-        let capacity = or_default(capacity);
-        let bytes = Ring::<T>::bytes(capacity).and_then(|bytes| bytes.checked_mul(2));
-        let bytes = bytes.ok_or(Error::NoSpace { bytes: u64::MAX })?;
-        let (out, into) = (Claim::of_creator(Side::Sender)?, Claim::of_creator(Side::Receiver)?);
-        let ring = |claim| Ring::new(capacity, successors, Some(claim));
-        let duplex = Duplex::<T> { forth: ring(&out), back: ring(&into) };
-        let (forth, back) = rings(&region.insert_tailed(name, duplex, bytes)?)?;
-        let sender = Sender::of_claim(forth.clone(), out, Some(back.clone()))?;
-        Ok(Self { sender, receiver: Receiver::of_claim(back, into, Some(forth))? })
-    }
-
-    fn claim(region: &Region, name: &str, role: Role) -> Result<Self, OpenError> {
-        let (forth, back) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
-        let (out, into) = match role {
-            Role::First => (forth, back),
-            Role::Second => (back, forth),
-        };
-        let (sender, receiver) = duplex::claim(out, into)?;
-        Ok(Self { sender, receiver })
-    }
-
-    fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError> {
-        let (into, out) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
-        let (sender, receiver) = duplex::claim_reserved(out, into, token)?;
-        Ok(Self { sender, receiver })
-    }
-
-    fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError> {
-        let (into, out) = rings(&region.get_tailed::<Duplex<T>>(name)?)?;
-        out.ends().reservation(Side::Sender, token, act)?;
-        crash_point!("pipe.reservation.between");
-        Ok(into.ends().reservation(Side::Receiver, token, act)?)
-    }
+fn ring<T: Pod + Described>(capacity: u64, _bytes: usize, successors: bool, creator: &Claim) -> Ring<T> {
+    Ring::new(or_default(capacity), successors, Some(creator))
 }
 
-/// The ring forth and the ring back.
-fn rings<T: Pod + Described>(duplex: &Tailed<Duplex<T>>) -> Result<(Shared<T>, Shared<T>), Error> {
-    let half = duplex.len() / 2;
-    // Both are to begin and end at a line.
-    if half % 64 != 0 || half * 2 != duplex.len() {
-        return Err(Error::Corrupted { what: "size of a pipe", found: duplex.len() as u64 });
-    }
-    Ok((duplex.part(|duplex| &duplex.forth, 0, half), duplex.part(|duplex| &duplex.back, half, half)))
-}
-
-/// Implements an end of a channel for one way, which is a ring by itself.
-macro_rules! one_way {
-    ($end:ident, $peer:ident) => {
-        impl<T: Pod + Described> Endpoint for $end<T> {
-            type Peer = $peer<T>;
-        }
-
-        impl<T: Pod + Described> Sealed for $end<T> {
-            fn size(capacity: u64) -> Option<usize> {
-                Ring::<T>::bytes(or_default(capacity))?.checked_add(size_of::<Ring<T>>())
-            }
-
-            fn insert(region: &Region, name: &str, capacity: u64, successors: bool) -> Result<Self, OpenError> {
-                let capacity = or_default(capacity);
-                let bytes = Ring::<T>::bytes(capacity).ok_or(Error::NoSpace { bytes: u64::MAX })?;
-                let claim = Claim::of_creator(Side::$end)?;
-                let ring = region.insert_tailed(name, Ring::new(capacity, successors, Some(&claim)), bytes)?;
-                Self::of_claim(ring, claim, None)
-            }
-
-            fn claim(region: &Region, name: &str, _role: Role) -> Result<Self, OpenError> {
-                Self::claim(region.get_tailed(name)?, None)
-            }
-
-            fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError> {
-                let ring: Shared<T> = region.get_tailed(name)?;
-                let claim = ring.ends().claim_reserved(Side::$end, token)?;
-                Self::of_claim(ring, claim, None)
-            }
-
-            fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError> {
-                let ring: Shared<T> = region.get_tailed(name)?;
-                Ok(ring.ends().reservation(Side::$end, token, act)?)
-            }
-        }
-    };
-}
-
-one_way!(Sender, Receiver);
-one_way!(Receiver, Sender);
+duplex_endpoint!([T: Pod + Described] Pipe<T>, Sender<T>, Receiver<T>, bytes::<T>, ring::<T>);
+one_way_endpoint!([T: Pod + Described] Sender<T>, Receiver<T>, bytes::<T>, ring::<T>);
+one_way_endpoint!([T: Pod + Described] Receiver<T>, Sender<T>, bytes::<T>, ring::<T>);

@@ -10,8 +10,9 @@ use bytemuck::Pod;
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
+use crate::duplex::Half;
 use crate::end::End;
-use crate::ends::{Claim, Ended, Side};
+use crate::ends::{Ended, Side};
 use crate::error::{OpenError, RecvError};
 use crate::readiness::Readiness;
 use crate::ring::{self, Place, Ring, Shared};
@@ -38,16 +39,10 @@ pub struct Receiver<T: Pod + Described> {
     sent: usize,
 }
 
-impl<T: Pod + Described> Receiver<T> {
-    /// `sibling`: the other ring of a duplex channel.
-    pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::claim(ring, Side::Receiver, sibling)?)
-    }
+impl<T: Pod + Described> Half for Receiver<T> {
+    type Ring = Ring<T>;
 
-    /// That of one who has it by `claim`.
-    pub(crate) fn of_claim(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::of_claim(ring, claim, sibling)?)
-    }
+    const SIDE: Side = Side::Receiver;
 
     fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
@@ -60,6 +55,12 @@ impl<T: Pod + Described> Receiver<T> {
         }
     }
 
+    fn unclaim(self) {
+        self.end.unclaim();
+    }
+}
+
+impl<T: Pod + Described> Receiver<T> {
     /// Receives a message.
     ///
     /// # Blocking

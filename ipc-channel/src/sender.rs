@@ -10,8 +10,9 @@ use bytemuck::Pod;
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
+use crate::duplex::Half;
 use crate::end::End;
-use crate::ends::{Claim, Ended, Side};
+use crate::ends::{Ended, Side};
 use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
 
@@ -34,16 +35,10 @@ pub struct Sender<T: Pod + Described> {
     room: u64,
 }
 
-impl<T: Pod + Described> Sender<T> {
-    /// `sibling`: the other ring of a duplex channel.
-    pub(crate) fn claim(ring: Shared<T>, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::claim(ring, Side::Sender, sibling)?)
-    }
+impl<T: Pod + Described> Half for Sender<T> {
+    type Ring = Ring<T>;
 
-    /// That of one who has it by `claim`.
-    pub(crate) fn of_claim(ring: Shared<T>, claim: Claim, sibling: Option<Shared<T>>) -> Result<Self, OpenError> {
-        Self::at(End::of_claim(ring, claim, sibling)?)
-    }
+    const SIDE: Side = Side::Sender;
 
     fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
@@ -55,6 +50,12 @@ impl<T: Pod + Described> Sender<T> {
         }
     }
 
+    fn unclaim(self) {
+        self.end.unclaim();
+    }
+}
+
+impl<T: Pod + Described> Sender<T> {
     /// Sends a message.
     ///
     /// # Blocking
@@ -184,11 +185,6 @@ impl<T: Pod + Described> Sender<T> {
     /// Closes this end. What has been sent can still be received. Does nothing if it is closed already.
     pub fn close(&mut self) {
         self.end.close();
-    }
-
-    /// Undoes the claim, as if it had never been made. Nothing has been sent.
-    pub(crate) fn unclaim(self) {
-        self.end.unclaim();
     }
 
     /// Whether a message can be put.

@@ -10,6 +10,7 @@
 mod common;
 
 mod barrier;
+mod bytes;
 mod condvar;
 mod event;
 mod once;
@@ -81,6 +82,7 @@ type Victim = fn(&str, &mut Parent, &str, usize);
 /// The scenes around each primitive, and their victims.
 const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (barrier::SCENES, barrier::victim),
+    (bytes::SCENES, bytes::victim),
     (condvar::SCENES, condvar::victim),
     (event::SCENES, event::victim),
     (once::SCENES, once::victim),

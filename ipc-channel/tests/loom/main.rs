@@ -5,6 +5,7 @@
 
 #![cfg(ipc_loom)]
 
+mod bytes;
 mod pipe;
 mod pipe_deaths;
 mod queue;

@@ -203,7 +203,7 @@ fn a_successor_sends_behind_what_a_dead_sender_has_sent() {
 
 #[test]
 fn one_who_dies_between_its_two_ends_is_dead_to_both_sides_of_the_other() {
-    explore_deaths(1, &["ends.claim.after_cas", "pipe.claim.between", "ends.close.after_cas"], |at| {
+    explore_deaths(1, &["ends.claim.after_cas", "duplex.take.between", "ends.close.after_cas"], |at| {
         let (region, [surviving, mortal]) = processes();
         let (forth, back) = (Channel::<Message>::new(1, false), Channel::<Message>::new(1, false));
         let keeper = keeper(&surviving);
