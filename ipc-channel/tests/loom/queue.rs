@@ -250,7 +250,7 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         "queue.turn.after_store",
         "queue.send.after_unlock",
     ];
-    explore_deaths(2, &points, |at| {
+    explore_deaths(1, &points, |at| {
         let (region, [survivor, victim]) = processes();
         let queue = Queue::<u64>::model(4);
         let keeper = keeper(&survivor);
