@@ -43,8 +43,10 @@
 //! | [`Condvar`] | waiting until something is true of the data under a mutex |
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
+//! | [`Pipe`], [`Sender`], [`Receiver`] | messages of one type between two processes, both ways or one way; see [`Endpoint`] and [`ChannelOptions`] |
 //! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
+//! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!

@@ -6,8 +6,9 @@
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]);
-//! - candidates: the traits in [`lock`], ours in [`ours`], and the peers in [`floor`], [`pthread`] and
-//!   [`peers`];
+//! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
+//!   [`channels`], and the peers in [`floor`],
+//!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
 //!
@@ -21,17 +22,21 @@
 
 pub mod baton;
 pub mod cases;
+pub mod channels;
 pub mod child;
 pub mod clock;
 pub mod death;
 pub mod figure;
 pub mod floor;
 pub mod lock;
+pub mod memcpy;
+pub mod message;
 pub mod ours;
 pub mod peers;
 pub mod pin;
 pub mod proc;
 pub mod pthread;
+pub mod record;
 pub mod report;
 pub mod shared;
 pub mod signal;

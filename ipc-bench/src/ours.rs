@@ -37,7 +37,7 @@ impl<T: ShmSafe> InRegion<T> {
 
     /// Returns where children of this process find the region, as long as `self` lives.
     pub fn address(&self) -> String {
-        format!("/proc/{}/fd/{}", process::id(), self.region.as_fd().as_raw_fd())
+        address_of(&self.region)
     }
 
     /// Attaches to the region at `address` of the parent.
@@ -45,8 +45,7 @@ impl<T: ShmSafe> InRegion<T> {
     /// # Errors
     /// Those of opening the region.
     pub fn attach(address: &str) -> io::Result<Self> {
-        let file = OpenOptions::new().read(true).write(true).open(address)?;
-        let region = Region::from_fd(file.into()).map_err(io::Error::other)?;
+        let region = attach(address)?;
         let count = region.objects().map_err(io::Error::other)?.len();
         let get = |index: usize| region.get(&index.to_string()).map_err(io::Error::other);
         let objects = (0..count).map(get).collect::<io::Result<_>>()?;
@@ -66,6 +65,20 @@ impl<T: ShmSafe> Index<usize> for InRegion<T> {
     fn index(&self, index: usize) -> &T {
         &self.objects[index]
     }
+}
+
+/// Returns where children of this process find an anonymous region, as long as that is open here.
+pub(crate) fn address_of(region: &Region) -> String {
+    format!("/proc/{}/fd/{}", process::id(), region.as_fd().as_raw_fd())
+}
+
+/// Attaches to the anonymous region at `address` of the parent.
+///
+/// # Errors
+/// Those of opening the region.
+pub(crate) fn attach(address: &str) -> io::Result<Region> {
+    let file = OpenOptions::new().read(true).write(true).open(address)?;
+    Region::from_fd(file.into()).map_err(io::Error::other)
 }
 
 /// A [`Mutex`] in a region.

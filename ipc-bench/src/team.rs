@@ -20,7 +20,7 @@ use crate::pin::Pair;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
 use crate::solo::Settings;
-use crate::stats::{self, Candidate};
+use crate::stats::{self, Candidate, Series};
 
 /// The role of the children.
 pub const MEMBER: &str = "team-member";
@@ -37,7 +37,8 @@ pub trait Place: Sized + 'static {
     /// Makes what `members` members use.
     ///
     /// # Errors
-    /// Those of getting shared memory.
+    /// Those of getting shared memory; `Unsupported` if this machine does not have the candidate, which then
+    /// does not take part.
     fn create(members: usize) -> io::Result<Self>;
 
     /// Returns where children of this process find it, as long as `self` lives.
@@ -52,6 +53,12 @@ pub trait Place: Sized + 'static {
 
 /// What the members of a team do.
 pub trait Play: Place {
+    /// Does what is to be done before each round and does not count.
+    ///
+    /// # Panics
+    /// If that is not possible.
+    fn prepare(&self, _: Seat) {}
+
     /// Does `turns` turns in the place of `seat`.
     ///
     /// # Panics
@@ -89,6 +96,18 @@ impl Entry {
     /// Makes `P` take part.
     pub const fn of<P: Play>(name: &'static str) -> Self {
         Entry { name, spinning: Spinning::Adaptive, create: Stage::of::<P>, play: play::<P> }
+    }
+
+    /// Returns whether this machine has it.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub fn is_here(&self, members: usize) -> io::Result<bool> {
+        match (self.create)(members) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::Unsupported => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// The same with another way of waiting, for ours.
@@ -138,6 +157,10 @@ impl Cpus {
 pub enum Measure {
     /// The time from the first to begin to the last to end, by the turns of one member.
     Whole,
+    /// That time by the messages of a turn, which are so many.
+    PerMessage(u64),
+    /// So many bytes a turn by that time.
+    Bytes(u64),
     /// The turns of each member in a second of its own.
     EachRate,
 }
@@ -171,18 +194,22 @@ impl Game {
     pub fn run(&self, settings: &Settings) -> io::Result<Figures> {
         stats::check_rounds(settings.plan.rounds)?;
         let mut teams = Vec::new();
+        let mut absent = String::new();
         for entry in self.entries {
-            let mut team = Team::start(self, entry)?;
-            team.sample(settings.sample)?;
-            teams.push((entry.name, team));
+            if entry.is_here(self.members)? {
+                let mut team = Team::start(self, entry)?;
+                team.sample(settings.sample)?;
+                teams.push((entry.name, team));
+            } else {
+                absent.push_str(&format!("; {} is not on this machine", entry.name));
+            }
         }
         let candidates = teams.iter_mut().map(|(name, team)| Candidate::new(name, || team.sample(settings.sample)));
         let rounds = stats::interleave(&settings.plan, candidates.collect())?;
         let figures = match self.measure {
-            Measure::Whole => {
-                let all = rounds.iter().map(|series| series.map(Sample::cost));
-                vec![Figure::of_rounds(self.what, "ns", all.collect(), self.rows)]
-            }
+            Measure::Whole => vec![self.figure("ns", &rounds, Sample::cost)],
+            Measure::PerMessage(count) => vec![self.figure("ns", &rounds, |sample| sample.cost() / count as f64)],
+            Measure::Bytes(count) => vec![self.figure("MB/s", &rounds, |sample| count as f64 * 1e3 / sample.cost())],
             Measure::EachRate => (0..self.members)
                 .map(|member| {
                     let rate = |sample: &Sample| sample.turns as f64 * 1e3 / sample.each[member];
@@ -192,12 +219,17 @@ impl Game {
                 .collect(),
         };
         let conditions = format!(
-            "{}; about {:?} per sample; {}",
+            "{}; about {:?} per sample; {}{absent}",
             self.cpus.describe(&Pair::choose()?, self.members),
             settings.sample,
             self.conditions
         );
         Ok(Figures { figures, conditions })
+    }
+
+    fn figure(&self, unit: &'static str, rounds: &[Series<Sample>], number: impl Fn(&Sample) -> f64) -> Figure {
+        let all = rounds.iter().map(|series| series.map(&number));
+        Figure::of_rounds(self.what, unit, all.collect::<Vec<_>>(), self.rows)
     }
 
     /// Plays as a child with these orders.
@@ -352,6 +384,7 @@ fn play<P: Play>(orders: &Orders) -> io::Result<()> {
     loop {
         round = board.round.wait_for_change(round);
         let turns = board.turns.load(Relaxed);
+        place.prepare(seat);
         desk.ready.set(round);
         while board.desks[..seat.members].iter().any(|desk| desk.ready.value() != round) {
             thread::yield_now();

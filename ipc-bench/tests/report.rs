@@ -142,6 +142,26 @@ fn all_peers_of_a_dead_party_learn_of_it() {
 }
 
 #[test]
+fn messages_there_and_back_are_compared_with_bare_futexes_and_with_what_the_kernel_carries() {
+    assert_compared("pipe/round_trip/one_cpu", &["48 bytes there and back", "futex_waitv", "pipe(2)", "UnixStream"]);
+}
+
+#[test]
+fn streams_are_compared_with_a_ring_between_threads() {
+    assert_compared("pipe/stream", &["single calls", "rtrb, threads", "batches of 64", "rtrb chunks, threads"]);
+}
+
+#[test]
+fn frames_are_compared_with_bare_copies_at_each_size() {
+    assert_compared("frames/", &["memcpy in and out", "MB/s", "frames of 64 KiB", "frames of 8 B", "frames of 1 MiB"]);
+}
+
+#[test]
+fn queues_are_compared_with_a_channel_between_threads_also_with_two_of_each() {
+    assert_compared("queue/", &["1 + 1", "2 + 2", "4 processes", "crossbeam-channel"]);
+}
+
+#[test]
 fn cases_are_listed_and_not_run() {
     let output = run(&["--list", "--only", "event"]);
     assert!(output.status.success());

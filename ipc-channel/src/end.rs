@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::Acquire;
 
 use shmkit_core::shim::fence;
-use shmkit_core::wait::{Epoch, Site};
+use shmkit_core::wait::{Armed, Epoch, FutexWord, Site};
 use shmkit_core::{Deadline, Error, ShmSafe, Tailed};
 
 use crate::ends::{Claim, Ended, Ends, NotClaimed, Side};
@@ -24,7 +24,7 @@ pub(crate) struct End<H: Head> {
     site: Site,
     /// The epoch of deaths when the owner of the other end was last looked at. Before the first look there is none.
     seen: Option<Epoch>,
-    /// The other end as it was then, without its ASLEEP.
+    /// The other end as it was then, without its SLEEPY.
     other: u64,
     /// This end was closed by its owner.
     is_closed: bool,
@@ -134,6 +134,21 @@ impl<H: Head> End<H> {
     /// Waits until `look` finds something, or the other side is gone and `look` does not find anything after that either.
     pub(crate) fn wait<R>(&self, deadline: Option<Deadline>, look: impl FnMut() -> Option<R>) -> Result<R, Ended> {
         self.channel.ends().wait(&self.claim, deadline, look, |site| self.is_other_gone_at(site))
+    }
+
+    /// The word that the owner sleeps on, for [`Source::word`](shmkit_core::wait::Source::word).
+    pub(crate) fn word(&self) -> &dyn FutexWord {
+        self.channel.ends().word(&self.claim)
+    }
+
+    /// For [`Source::arm`](shmkit_core::wait::Source::arm).
+    pub(crate) fn arm(&self) -> Result<Armed, Error> {
+        self.channel.ends().arm(&self.claim)
+    }
+
+    /// For [`Source::disarm`](shmkit_core::wait::Source::disarm).
+    pub(crate) fn disarm(&self) {
+        self.channel.ends().disarm(&self.claim);
     }
 
     /// Closes it and tells the other side. Does nothing the second time, and in a forked child.

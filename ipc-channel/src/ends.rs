@@ -5,14 +5,14 @@
 //! # Shared layout
 //!
 //! ```text
-//!           0          8            16       24                64
-//!          +----------+------------+--------+-----------------+
-//!          | sender   | receiver   | rules  | unused          |
-//!          +----------+------------+--------+-----------------+
+//!           0          8            16       24          40           56       64
+//!          +----------+------------+--------+-----------+------------+--------+
+//!          | sender   | receiver   | rules  | asleep, 2 | settled, 2 | unused |
+//!          +----------+------------+--------+-----------+------------+--------+
 //!
 //!           63                             1     0
 //!          +-----------------------------+--------+
-//! an end:  | token of its owner          | ASLEEP |     or ABSENT (0), CLOSED (2)
+//! an end:  | token of its owner          | SLEEPY |     or ABSENT (0), CLOSED (2)
 //!          +-----------------------------+--------+
 //! ```
 //!
@@ -24,13 +24,14 @@
 //! | word | claim | the owner waits | the other side tells | the owner closes | its death |
 //! |---|---|---|---|---|---|
 //! | ABSENT | CAS -> mine | - | - | - | - |
-//! | `T` | taken | fetch_or -> `T` ASLEEP, look, sleep | - | CAS -> CLOSED | gone |
-//! | `T` ASLEEP | taken | look, sleep | CAS -> `T`, wake | CAS -> CLOSED | gone |
+//! | `T` | taken | fetch_or -> `T` SLEEPY, then as below | - | CAS -> CLOSED | gone |
+//! | `T` SLEEPY | taken | asleep = 1, look, sleep on asleep | fence; if asleep: asleep = 0, wake | CAS -> CLOSED | gone |
 //! | CLOSED | closed, for ever | - | - | - | - |
 //! | a dead `T` | CAS -> mine, if the rules allow successors; else gone | - | - | - | - |
 //!
-//! ASLEEP must be set while the owner sleeps and has not been told; it may be set when it does not sleep. Only the owner sets it and
-//! only the other side clears it, except that an owner which leaves its wait clears its own.
+//! SLEEPY must be set while the owner sleeps. It stays set afterwards: an owner that has slept once is likely to do so again. It clears it when
+//! it has found what it waited for without sleeping, [many times](LUCKY) in a row. `asleep` must be 1 while the owner sleeps and has not been
+//! told; it may be 1 when it does not sleep. Only the owner sets it; both sides clear it.
 //!
 //! Whoever makes a channel has its first end from the beginning: the word is written before anybody else can see it. So there is no moment
 //! at which the maker could die and leave a channel that somebody seems yet to come to. A claim that is undone, because the rest of the
@@ -38,37 +39,49 @@
 //!
 //! # Telling without a fence
 //!
-//! Whoever has changed the ring looks whether the other side is asleep, by a plain load: a fence for each message would cost as much as
-//! everything else together. So the load may come before the change is seen, and miss an ASLEEP that was set meanwhile. The sleeper
-//! makes up for that by time: until a [settling] has passed since it has set ASLEEP anew, it sleeps no longer than that, and looks again
-//! afterwards. `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence". In models there is a fence.
+//! Whoever has changed the ring looks whether the other side is asleep. For that look not to come before the change is seen, it would
+//! take a fence, which for each message would cost as much as everything else together. So the first look, whether the other side is SLEEPY, is
+//! a plain load; only if it is comes the fence, and the look at `asleep`. Two who stream or pass messages to and fro, and look so often that they do
+//! not sleep, pay for no fence; those who sleep pay for one beside a system call.
+//!
+//! The plain load may miss a SLEEPY that was set meanwhile. The owner makes up for that by time: until it is [`settled`](Ends::settled), which is a [settling] after
+//! it has set SLEEPY, it sleeps no longer than that, and looks again afterwards. `docs/MEMORY_MODEL.md` has the argument, in "A store without
+//! a fence". In models there is a fence. Without the flag that stays, each sleep would have to settle, and the short timer of that
+//! costs several times what the sleep does (11 of 15 us in a virtual machine).
 //!
 //! # A kill at each point
 //!
 //! * in a claim: before the exchange nothing has happened; after it, the end belongs to a dead;
-//! * in a wait, asleep or not: the end belongs to a dead; ASLEEP means nothing in it, and costs the other side one wake-up of nobody;
-//! * between a change of the ring and the look, or the exchange and the wake-up: the death wakes all, and they see the ring;
+//! * in a wait, asleep or not: the end belongs to a dead; that it is SLEEPY or asleep means nothing, and costs the other side a fence and one
+//!   wake-up of nobody;
+//! * between a change of the ring and the look, or the exchange of `asleep` and the wake-up: the death wakes all, and they see the ring;
 //! * in a close, between the exchange and the wake-up: the same.
 //!
 //! # Garbage
 //!
-//! A word that is none of the above is `Corrupted`, and so is an end that is not its owner's any more. Whatever ASLEEP says, a wait sees
-//! the ring after each wake-up.
+//! A word that is none of the above is `Corrupted`, and so is an end that is not its owner's any more. Whatever
+//! `asleep` says, a wait sees the ring after each wake-up; whatever `settled` says, it counts for a settling from now on at most.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 
 use shmkit_core::identity::{self, FLAG, Token};
-use shmkit_core::shim::{AtomicU64, store_load_barrier};
+use shmkit_core::shim::{AtomicU32, AtomicU64, fence, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, settling, wake_all};
+use shmkit_core::wait::{Armed, Site, settling, wake_all};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, crash_point};
 
 /// Nobody has had it yet.
 const ABSENT: u64 = 0;
 /// Its owner has closed it.
 const CLOSED: u64 = 2;
-/// Its owner may be asleep.
-const ASLEEP: u64 = FLAG;
+/// Its owner sleeps at times: whoever tells it must not miss that it does.
+const SLEEPY: u64 = FLAG;
+
+/// How often in a row an owner must have found what it waits for without sleeping, to be SLEEPY no longer.
+const LUCKY: u32 = 16;
+
+/// The owner sleeps, or is about to.
+const ASLEEP: u32 = 1;
 
 /// A rule: the end of a dead owner can be claimed anew.
 const SUCCESSORS: u64 = 1;
@@ -86,7 +99,13 @@ pub(crate) struct Ends {
     receiver: AtomicU64,
     /// SUCCESSORS or 0. Written at creation. Other bits mean nothing.
     rules: AtomicU64,
-    _unused: [AtomicU64; 5],
+    /// What the sender and the receiver sleep on while it is 1. Set by the owner of the end before it looks at the ring the last time, cleared by
+    /// it afterwards, or by the other side, which wakes it.
+    asleep: [AtomicU64; 2],
+    /// From when on the sender's and the receiver's SLEEPY is surely seen by everybody: nanoseconds on the monotonic clock. Written by the owner
+    /// after it has set SLEEPY. A successor that finds SLEEPY cleared by its claim writes it anew.
+    settled: [AtomicU64; 2],
+    _unused: AtomicU64,
 }
 
 #[cfg(not(ipc_loom))]
@@ -127,6 +146,8 @@ pub(crate) struct Claim {
     token: Token,
     /// What was in the word before.
     before: u64,
+    /// How often in a row its owner has found what it waited for without sleeping.
+    luck: AtomicU32,
 }
 
 impl Claim {
@@ -140,7 +161,7 @@ impl Claim {
     pub(crate) fn of_creator(side: Side) -> Result<Self, Error> {
         // It need not lie in the region: with a token, a process takes part in all that it has open, also in a child that was just forked.
         let token = Site::of(&side)?.token();
-        Ok(Self { side, token, before: ABSENT })
+        Ok(Self { side, token, before: ABSENT, luck: AtomicU32::new(0) })
     }
 
     /// Which end.
@@ -182,7 +203,9 @@ impl Ends {
             sender: AtomicU64::new(end(Side::Sender)),
             receiver: AtomicU64::new(end(Side::Receiver)),
             rules: AtomicU64::new(if successors { SUCCESSORS } else { 0 }),
-            _unused: [(); 5].map(|()| AtomicU64::new(0)),
+            asleep: [(); 2].map(|()| AtomicU64::new(0)),
+            settled: [(); 2].map(|()| AtomicU64::new(0)),
+            _unused: AtomicU64::new(0),
         }
     }
 
@@ -207,7 +230,7 @@ impl Ends {
             match end.compare_exchange(before, token.word(), AcqRel, Acquire) {
                 Ok(_) => {
                     crash_point!("ends.claim.after_cas");
-                    return Ok(Claim { side, token, before });
+                    return Ok(Claim { side, token, before, luck: AtomicU32::new(0) });
                 }
                 // Another one was faster; or the other side has told the dead owner, which was asleep, of something.
                 Err(now) => before = now,
@@ -241,21 +264,30 @@ impl Ends {
     #[inline]
     pub(crate) fn tell(&self, claim: &Claim) {
         // See the module for what this may miss, and why that does no harm.
-        store_load_barrier();
-        let word = self.end(claim.side.other()).load(Relaxed);
-        if word & ASLEEP != 0 {
-            self.wake(claim.side.other(), word);
+        let is_sleepy = || self.end(claim.side.other()).load(Relaxed) & SLEEPY != 0;
+        // In models, a second look behind a fence stands for the time that the other side takes to settle.
+        let looks_again = || {
+            store_load_barrier();
+            is_sleepy()
+        };
+        if is_sleepy() || cfg!(ipc_loom) && looks_again() {
+            self.tell_sleepy(claim.side.other());
         }
     }
 
     #[cold]
-    fn wake(&self, side: Side, word: u64) {
-        let end = self.end(side);
-        crash_point!("ends.tell.before_cas");
-        // A failure means that it has come back by itself, or that the end has changed hands.
-        if end.compare_exchange(word, word & !ASLEEP, Relaxed, Relaxed).is_ok() {
+    fn tell_sleepy(&self, side: Side) {
+        // SeqCst pairs with the exchange in `fall_asleep`: either this sees that it is asleep, or its look sees the change.
+        fence(SeqCst);
+        let asleep = self.asleep(side);
+        if asleep.load(Relaxed) == 0 {
+            return;
+        }
+        crash_point!("ends.tell.before_swap");
+        // Otherwise it has come back by itself.
+        if asleep.swap(0, Relaxed) != 0 {
             crash_point!("ends.tell.before_wake");
-            wake_all(end);
+            wake_all(asleep);
             crash_point!("ends.tell.after_wake");
         }
     }
@@ -271,26 +303,25 @@ impl Ends {
         mut look: impl FnMut() -> Option<R>,
         is_gone: impl Fn(&Site) -> Result<bool, Error>,
     ) -> Result<R, Ended> {
-        // One without patience wants an answer, and no longer a look than this.
-        if !deadline.is_some_and(Deadline::has_passed) {
+        // All deadlines of models have passed; there, they count only after a sleep.
+        let mut is_over = !cfg!(ipc_loom) && deadline.is_some_and(Deadline::has_passed);
+        // One without patience wants an answer at once.
+        if !is_over {
             if let Some(found) = spin(&mut look) {
+                self.count_luck(claim);
                 return Ok(found);
             }
         }
+        claim.luck.store(0, Relaxed);
         let site = Site::of(self)?;
-        let end = self.end(claim.side);
-        let mut settled = None;
         loop {
             if !claim.is_own() {
                 return Err(Ended::Failed(Error::Forked));
             }
             let epoch = site.epoch();
-            if self.fall_asleep(claim)? {
-                settled = settling();
-            }
-            // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
-            let unsettled = settled.filter(|settled| !settled.has_passed());
-            if let Some(ended) = Self::look_around(&site, deadline, &mut look, &is_gone) {
+            // Before the look, which is the last one if it is settled.
+            let unsettled = self.fall_asleep(claim)?;
+            if let Some(ended) = Self::look_around(&site, is_over, &mut look, &is_gone) {
                 self.wake_up(claim);
                 return ended;
             }
@@ -299,22 +330,23 @@ impl Ends {
                 (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
                 (some, None) | (None, some) => some,
             };
-            site.wait(end, (claim.token.word() | ASLEEP) as u32, epoch, until);
+            site.wait(self.asleep(claim.side), ASLEEP, epoch, until);
+            // Then one last look.
+            is_over = deadline.is_some_and(Deadline::has_passed);
             crash_point!("ends.wait.after_sleep");
         }
     }
 
-    /// How a wait ends now, if it does.
+    /// How a wait ends now, if it does; surely so if its time is over.
     fn look_around<R>(
         site: &Site,
-        deadline: Option<Deadline>,
+        is_over: bool,
         mut look: impl FnMut() -> Option<R>,
         is_gone: impl Fn(&Site) -> Result<bool, Error>,
     ) -> Option<Result<R, Ended>> {
         if let Some(found) = look() {
             return Some(Ok(found));
         }
-        let is_over = deadline.is_some_and(Deadline::has_passed);
         if is_over {
             // One whose waits are too short to be told of deaths must hear of them, too.
             site.look();
@@ -326,25 +358,70 @@ impl Ends {
         }
     }
 
-    /// Sets ASLEEP; says whether it was not set.
-    fn fall_asleep(&self, claim: &Claim) -> Result<bool, Error> {
-        // SeqCst: the look at the ring that follows must not come before it.
-        let word = self.end(claim.side).fetch_or(ASLEEP, SeqCst);
-        store_load_barrier();
-        if word & !ASLEEP == claim.token.word() { Ok(word & ASLEEP == 0) } else { Err(garbage(word)) }
+    /// The word that an end sleeps on.
+    pub(crate) fn word(&self, claim: &Claim) -> &AtomicU64 {
+        self.asleep(claim.side)
     }
 
-    /// Clears ASLEEP. What it was set for has been seen.
+    /// Gets an end ready to sleep, as [`wait`](Self::wait) does.
+    pub(crate) fn arm(&self, claim: &Claim) -> Result<Armed, Error> {
+        if !claim.is_own() {
+            return Err(Error::Forked);
+        }
+        let unsettled = self.fall_asleep(claim)?;
+        crash_point!("ends.arm.after_asleep");
+        Ok(Armed::at(ASLEEP).unsettled(unsettled.is_some()))
+    }
+
+    /// Ends that. Does nothing in a forked child.
+    pub(crate) fn disarm(&self, claim: &Claim) {
+        if claim.is_own() {
+            self.wake_up(claim);
+        }
+    }
+
+    /// Sets `asleep`, and SLEEPY if it is not set; says how long that is to settle, if it has not done so.
+    fn fall_asleep(&self, claim: &Claim) -> Result<Option<Deadline>, Error> {
+        let end = self.end(claim.side);
+        let settled = &self.settled[claim.side as usize];
+        let word = end.load(Relaxed);
+        let unsettled = if word == claim.token.word() | SLEEPY {
+            settling().map(|longest| longest.min(Deadline::from_nanos(settled.load(Relaxed))))
+        } else {
+            // SeqCst: the look at the ring that follows must not come before it.
+            let word = end.fetch_or(SLEEPY, SeqCst);
+            if word & !SLEEPY != claim.token.word() {
+                return Err(garbage(word));
+            }
+            crash_point!("ends.wait.after_sleepy");
+            settling().inspect(|until| settled.store(until.as_nanos(), Relaxed))
+        };
+        // SeqCst pairs with the fence in `tell_sleepy`.
+        self.asleep(claim.side).swap(u64::from(ASLEEP), SeqCst);
+        store_load_barrier();
+        Ok(unsettled.filter(|until| !until.has_passed()))
+    }
+
+    /// Clears `asleep`. What it was set for has been seen.
     fn wake_up(&self, claim: &Claim) {
-        let asleep = claim.token.word() | ASLEEP;
-        let _ = self.end(claim.side).compare_exchange(asleep, claim.token.word(), Relaxed, Relaxed);
+        self.asleep(claim.side).store(0, Relaxed);
+    }
+
+    /// Counts a wait that needed no sleep. After many in a row, the other side need not be so careful any more.
+    fn count_luck(&self, claim: &Claim) {
+        let luck = claim.luck.load(Relaxed) + 1;
+        claim.luck.store(luck % LUCKY, Relaxed);
+        if luck == LUCKY {
+            let sleepy = claim.token.word() | SLEEPY;
+            let _ = self.end(claim.side).compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
+        }
     }
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.
     pub(crate) fn is_gone(&self, side: Side, site: &Site) -> Result<bool, Error> {
         // Acquire pairs with the Release in `claim`, so that an owner is among the participants, and with that in `close`.
         let word = self.end(side).load(Acquire);
-        match word & !ASLEEP {
+        match word & !SLEEPY {
             ABSENT => Ok(false),
             CLOSED => Ok(true),
             _ => match Token::from_word(word) {
@@ -356,13 +433,13 @@ impl Ends {
 
     /// Whether nobody has had an end yet.
     pub(crate) fn is_absent(&self, side: Side) -> bool {
-        self.end(side).load(Relaxed) & !ASLEEP == ABSENT
+        self.end(side).load(Relaxed) & !SLEEPY == ABSENT
     }
 
-    /// The other end, without its ASLEEP.
+    /// The other end, without its SLEEPY.
     #[inline]
     pub(crate) fn other(&self, claim: &Claim) -> u64 {
-        self.end(claim.side.other()).load(Relaxed) & !ASLEEP
+        self.end(claim.side.other()).load(Relaxed) & !SLEEPY
     }
 
     /// Whether the other end still is what it was.
@@ -379,7 +456,7 @@ impl Ends {
         let end = self.end(claim.side);
         let mut word = end.load(Relaxed);
         // Unless somebody has scribbled there: then it is not ours to close.
-        while word & !ASLEEP == claim.token.word() {
+        while word & !SLEEPY == claim.token.word() {
             // Release pairs with the Acquire in `is_other_gone`. SeqCst: the look in `tell` must not come before it.
             match end.compare_exchange(word, CLOSED, SeqCst, Relaxed) {
                 Ok(_) => {
@@ -390,6 +467,10 @@ impl Ends {
                 Err(now) => word = now,
             }
         }
+    }
+
+    fn asleep(&self, side: Side) -> &AtomicU64 {
+        &self.asleep[side as usize]
     }
 
     fn end(&self, side: Side) -> &AtomicU64 {
@@ -403,4 +484,50 @@ impl Ends {
 #[cold]
 fn garbage(found: u64) -> Error {
     Error::Corrupted { what: "owner of an end of a channel", found }
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::sync::atomic::{AtomicBool, AtomicUsize};
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use shmkit_core::spin::{Spinning, set_spinning};
+
+    use super::*;
+
+    #[test]
+    fn a_sleeper_that_was_woken_early_looks_again_when_all_is_settled() {
+        set_spinning(Spinning::Never);
+        // Each has to settle once only.
+        let all: Vec<_> = (0..300).map(|_| Ends::new(false, None)).collect();
+        let bell = AtomicUsize::new(0);
+        let (ringing, over) = (AtomicBool::new(false), AtomicBool::new(false));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !over.load(Relaxed) {
+                    if ringing.load(Relaxed) {
+                        wake_all(all[bell.load(Relaxed)].asleep(Side::Receiver));
+                    }
+                }
+            });
+            // Nobody wakes it after its second look, and what it waits for is there a little later, but not for long.
+            let there = Duration::from_micros(100)..Duration::from_secs(1);
+            let failed = all.iter().enumerate().find_map(|(number, ends)| {
+                let claim = ends.claim(Side::Receiver).expect("an end that nobody has");
+                bell.store(number, Relaxed);
+                ringing.store(true, Relaxed);
+                let (begin, mut looks) = (Instant::now(), 0);
+                let look = || {
+                    looks += 1;
+                    ringing.store(looks < 2, Relaxed);
+                    (looks > 1 && there.contains(&begin.elapsed())).then_some(())
+                };
+                ends.wait(&claim, Deadline::after(Duration::from_secs(2)), look, |_| Ok(false)).err()
+            });
+            over.store(true, Relaxed);
+            assert!(failed.is_none(), "{failed:?}");
+        });
+    }
 }

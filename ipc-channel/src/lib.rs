@@ -6,8 +6,39 @@
 //! An end of a pipe belongs to one process at a time. When that process is killed, the other side gets the messages that were sent, and
 //! then [`Disconnected`](RecvError::Disconnected), at once. A queue belongs to nobody, and goes on whoever dies.
 
+//!
+//! # Several at once
+//!
+//! Ends are [`Source`](shmkit_core::wait::Source)s: [`wait_any`](shmkit_core::wait_any) waits for whichever of them comes first, and for events, semaphores and
+//! the deaths of processes besides.
+//!
+//! ```
+//! use shmkit_channel::{ChannelOptions, Receiver, RecvError, Sender};
+//! use shmkit_core::wait_any;
+//! use shmkit_sync::Event;
+//!
+//! let (mut red, mut from_red): (Sender<u32>, Receiver<u32>) = ChannelOptions::new().both()?;
+//! let (green, mut from_green): (Sender<u32>, Receiver<u32>) = ChannelOptions::new().both()?;
+//! let stop = Event::new();
+//!
+//! red.send(7)?;
+//! // What comes first in the slice, is told first: here, that all is to end.
+//! let mut next = || match wait_any(&mut [&mut stop.until_set(), &mut from_red, &mut from_green], None)? {
+//!     Some(1) => Ok(Some(from_red.try_recv())),
+//!     Some(2) => Ok(Some(from_green.try_recv())),
+//!     _ => Ok::<_, shmkit_core::Error>(None),
+//! };
+//! assert!(matches!(next()?, Some(Ok(7))));
+//! drop(green);
+//! assert!(matches!(next()?, Some(Err(RecvError::Disconnected))));
+//! stop.set();
+//! assert!(next()?.is_none());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
 #![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
 
+mod duplex;
 mod end;
 #[cfg(not(ipc_loom))]
 mod endpoint;

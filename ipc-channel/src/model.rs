@@ -3,10 +3,20 @@
 use bytemuck::Pod;
 use shmkit_core::{Described, Tailed};
 
+use crate::duplex;
 use crate::error::OpenError;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
 use crate::sender::Sender;
+
+/// Claims the end of a pipe that sends to `out` and receives from `into`.
+#[allow(clippy::missing_errors_doc, reason = "for models")]
+pub fn pipe_end<T: Pod + Described>(
+    out: &Channel<T>,
+    into: &Channel<T>,
+) -> Result<(Sender<T>, Receiver<T>), OpenError> {
+    duplex::claim(out.0.clone(), into.0.clone())
+}
 
 /// A typed channel, one way.
 #[derive(Clone, Debug)]

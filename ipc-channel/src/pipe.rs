@@ -7,9 +7,8 @@
 //! both ways: | Ring<T> forth | Ring<T> back | cells forth | cells back |
 //! ```
 //!
-//! `forth` is the ring that the creator sends into. The creator has its end of both from the beginning. Whoever comes later claims the sender of
-//! one ring, then the receiver of the other. One that is killed in between is dead to the other side in both ways: see
-//! `End::is_other_gone_at`.
+//! `forth` is the ring that the creator sends into. The creator has its end of both from the beginning; whoever comes later claims one after the
+//! other, see `duplex`.
 
 use core::fmt;
 use core::mem::offset_of;
@@ -18,6 +17,7 @@ use core::time::Duration;
 use bytemuck::Pod;
 use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, Tailed, TypeName, crash_point};
 
+use crate::duplex;
 use crate::endpoint::sealed::{Role, Sealed};
 use crate::endpoint::{ChannelOptions, Endpoint};
 use crate::ends::{Claim, Side};
@@ -203,15 +203,8 @@ impl<T: Pod + Described> Sealed for Pipe<T> {
             Role::First => (forth, back),
             Role::Second => (back, forth),
         };
-        let sender = Sender::claim(out.clone(), Some(into.clone()))?;
-        crash_point!("pipe.claim.between");
-        match Receiver::claim(into, Some(out)) {
-            Ok(receiver) => Ok(Self { sender, receiver }),
-            Err(error) => {
-                sender.unclaim();
-                Err(error)
-            }
-        }
+        let (sender, receiver) = duplex::claim(out, into)?;
+        Ok(Self { sender, receiver })
     }
 }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use bytemuck::Pod;
+use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
@@ -297,6 +298,26 @@ impl<'a, T: Pod + Described> IntoIterator for &'a mut Receiver<T> {
 
     fn into_iter(self) -> Incoming<'a, T> {
         self.iter()
+    }
+}
+
+/// Ready when there is a message, or nobody will send any more.
+impl<T: Pod + Described> Source for Receiver<T> {
+    fn word(&self) -> &dyn FutexWord {
+        self.end.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        // Also if the sender is gone and has left nothing: that is news. What is wrong, the receiving tells.
+        !matches!(Self::is_ready(self), Ok(false)) || self.end.is_other_gone().unwrap_or(true)
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.end.arm()
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {
+        self.end.disarm();
     }
 }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use bytemuck::Pod;
+use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use crate::end::End;
@@ -290,6 +291,26 @@ fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Erro
         return Err(Error::Corrupted { what: "number of received messages", found: received });
     }
     Ok((place, capacity))
+}
+
+/// Ready when there is room for a message, or nobody will receive any more.
+impl<T: Pod + Described> Source for Sender<T> {
+    fn word(&self) -> &dyn FutexWord {
+        self.end.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        // What is wrong, the sending tells.
+        !matches!(Self::is_ready(self), Ok(false))
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.end.arm()
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {
+        self.end.disarm();
+    }
 }
 
 impl<T: Pod + Described> fmt::Debug for Sender<T> {

@@ -39,10 +39,14 @@ impl Deadline {
         Self { seconds: 0, nanoseconds: 0 }
     }
 
-    /// Nanoseconds since the beginning of the clock.
-    #[cfg(not(ipc_loom))]
-    pub(crate) fn as_nanos(self) -> u64 {
-        (self.seconds * 1_000_000_000 + self.nanoseconds) as u64
+    /// Nanoseconds since the beginning of the clock, to be kept in a word.
+    pub fn as_nanos(self) -> u64 {
+        (self.seconds as u64).wrapping_mul(1_000_000_000).wrapping_add(self.nanoseconds as u64)
+    }
+
+    /// The deadline that was [kept](Self::as_nanos) as this number. Any number is one.
+    pub fn from_nanos(nanoseconds: u64) -> Self {
+        Self { seconds: (nanoseconds / 1_000_000_000) as i64, nanoseconds: (nanoseconds % 1_000_000_000) as i64 }
     }
 
     pub(crate) fn plus(self, duration: Duration) -> Option<Self> {

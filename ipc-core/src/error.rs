@@ -57,6 +57,13 @@ pub enum Error {
         /// How many there are.
         capacity: u32,
     },
+    /// One wait cannot be for so many things.
+    TooManySources {
+        /// How many there are.
+        asked: u64,
+        /// The most that is possible.
+        max: u64,
+    },
     /// Somebody else keeps the name locked for longer than an opener may wait: a process stopped in the middle.
     Busy,
     /// The calling process is a forked child, and what it was about to end was begun by its parent, who still is to end it.
@@ -128,6 +135,9 @@ impl fmt::Display for Error {
                 f,
                 "all {capacity} participants of the region are alive: make it for more with RegionOptions::participants"
             ),
+            Self::TooManySources { asked, max } => {
+                write!(f, "a thread cannot wait for {asked} things at once, only for {max}: use several threads")
+            }
             Self::Busy => f.write_str("a process that opens or unlinks the region does not get on: it may be stopped"),
             Self::Forked => f.write_str("this was begun by the parent process, and is the parent's to end"),
             Self::NoSuchObject { name } => write!(f, "the region holds no object {name:?}: insert it first"),

@@ -6,6 +6,7 @@
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
 //! * [`identity`]: who a process is, in a word that lies in shared memory;
 //! * [`wait`]: how to wait for other processes that may die meanwhile, and how their deaths become known;
+//! * [`wait_any`]: waiting for whichever of several things comes first; [`Peer`]: another process, whose death can be waited for;
 //! * [`raw_lock`]: the lock that all others are built on; [`poison`]: the word beside it;
 //! * [`Snapshot`]: values of any size that are never torn.
 //!
@@ -41,6 +42,7 @@ mod snapshot;
 pub mod spin;
 mod tailed;
 pub mod wait;
+mod wait_any;
 
 #[cfg(not(ipc_loom))]
 mod array;
@@ -63,6 +65,8 @@ mod options;
 #[cfg(not(ipc_loom))]
 mod own_mapping;
 #[cfg(not(ipc_loom))]
+mod peer;
+#[cfg(not(ipc_loom))]
 mod proof;
 #[cfg(not(ipc_loom))]
 mod region;
@@ -83,8 +87,11 @@ pub use error::{Error, Result};
 #[cfg(not(ipc_loom))]
 pub use options::RegionOptions;
 #[cfg(not(ipc_loom))]
+pub use peer::Peer;
+#[cfg(not(ipc_loom))]
 pub use region::{ObjectInfo, ParticipantInfo, Region};
 #[cfg(not(ipc_loom))]
 pub use shm::Shm;
 pub use snapshot::Snapshot;
 pub use tailed::Tailed;
+pub use wait_any::wait_any;

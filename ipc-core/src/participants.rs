@@ -149,14 +149,14 @@ impl News {
         // Acquire pairs with the Release in `announce`: whoever sees the new epoch sees the token gone.
         self.death_epoch.load(Acquire)
     }
+
+    /// The word behind [`epoch`](Self::epoch).
+    pub(crate) fn epoch_word(&self) -> &AtomicU32 {
+        &self.death_epoch
+    }
 }
 
 impl Participants<'_> {
-    /// The word behind [`News::epoch`].
-    pub(crate) fn epoch_word(&self) -> &AtomicU32 {
-        &self.news.death_epoch
-    }
-
     /// The state of the roster, for [`watch`](Self::watch).
     pub(crate) fn roster(&self) -> u32 {
         // Acquire pairs with the Release in `tell_keepers`: whoever sees the new roster sees the new token.

@@ -11,6 +11,7 @@ use crate::directory::{self, Object, Plan};
 use crate::error::{Error, Result};
 use crate::mapped::Mapped;
 use crate::options::{RegionOptions, check_name, refusal};
+use crate::participants::{Card, UNWATCHED};
 use crate::registry;
 use crate::shm::Shm;
 use crate::sys::file::{self, Lock};
@@ -75,6 +76,16 @@ pub struct ParticipantInfo {
     pub name: String,
     /// Whether its death is told by itself; otherwise others have to look.
     pub has_keeper: bool,
+}
+
+impl ParticipantInfo {
+    pub(crate) fn of(card: &Card) -> Self {
+        Self {
+            pid: card.pid,
+            name: String::from_utf8_lossy(&card.name).trim_end_matches('\0').to_owned(),
+            has_keeper: card.liveness != UNWATCHED,
+        }
+    }
 }
 
 impl Region {
@@ -232,15 +243,12 @@ impl Region {
 
     /// The processes that take part, as far as their deaths are known.
     pub fn participants(&self) -> Vec<ParticipantInfo> {
+        self.cards().map(|card| ParticipantInfo::of(&card)).collect()
+    }
+
+    pub(crate) fn cards(&self) -> impl Iterator<Item = Card> {
         let participants = self.attachment.participants();
-        (0..self.capacity())
-            .filter_map(|index| participants.card(index))
-            .map(|card| ParticipantInfo {
-                pid: card.pid,
-                name: String::from_utf8_lossy(&card.name).trim_end_matches('\0').to_owned(),
-                has_keeper: card.liveness != crate::participants::UNWATCHED,
-            })
-            .collect()
+        (0..self.capacity()).filter_map(move |index| participants.card(index))
     }
 
     /// How often a wait in this region was saved by its safety net (see [`wait`](crate::wait)), in all processes together. More

@@ -11,7 +11,8 @@
 //! a killed owner, a killed waiter that had just been woken, a process killed between the change of a word and the wake-up that
 //! belongs to it. The order of 2 and 3 matters: a death in between makes the wait return at once.
 //!
-//! [`Site::wait_for`] is this loop.
+//! [`Site::wait_for`] is this loop. [`wait_any`](crate::wait_any) is the same for several primitives at once, which may lie in several regions; for that,
+//! each of them is a [`Source`].
 //!
 //! # Primitives of your own
 //!
@@ -106,6 +107,7 @@ pub use crate::shim::futex::{FutexWord, Woken};
 #[cfg(ipc_loom)]
 use crate::shim::model::{Attachment, ensure_token, find};
 use crate::shim::{fence, futex};
+pub use crate::wait_any::{Armed, MAX_SOURCES, Source};
 
 /// How long a wait sleeps at most before it looks for deaths by itself.
 const NET: Duration = Duration::from_secs(1);
@@ -153,7 +155,7 @@ impl Site {
         Self::at(core::ptr::from_ref(primitive).addr())
     }
 
-    fn at(address: usize) -> Result<Self, Error> {
+    pub(crate) fn at(address: usize) -> Result<Self, Error> {
         let token = ensure_token()?;
         Ok(Self { token, region: find(address), since: Deadline::now() })
     }
@@ -202,7 +204,7 @@ impl Site {
         if !region.has_keeper() {
             region.sweep();
         } else if crate::config::get().safety_net {
-            Self::look_if_due(region, NET);
+            look_if_due(region, NET);
         }
     }
 
@@ -223,32 +225,8 @@ impl Site {
         let Some(region) = &self.region else {
             return futex::wait(&[(word, expected)], deadline);
         };
-        let (slice, is_net) = self.slice(region);
-        // A process without a keeper hears of deaths by this alone.
-        if !is_net && Self::look_if_due(region, NO_KEEPER) {
-            return Woken::Maybe;
-        }
-        let look = slice.and_then(Deadline::after);
-        let until = match (look, deadline) {
-            (Some(look), Some(deadline)) => Some(look.min(deadline)),
-            (some, None) | (None, some) => some,
-        };
-        let participants = region.participants();
-        let woken = futex::wait(&[(word, expected), (participants.epoch_word(), epoch.0)], until);
-        if woken == Woken::Maybe || until == deadline {
-            // Whoever is woken again and again, or waits for short times only, must learn of deaths, too.
-            let has_waited = woken == Woken::TimedOut || self.since.plus(NET).is_some_and(Deadline::has_passed);
-            return match slice {
-                Some(slice) if has_waited && Self::look_if_due(region, slice) => Woken::Maybe,
-                _ => woken,
-            };
-        }
-        // A word that has changed says nothing: the lock may have gone from hand to hand among others.
-        let missed = self.epoch() != epoch;
-        if (region.sweep() || missed) && is_net {
-            participants.count_rescue();
-        }
-        Woken::Maybe
+        let words = [(word, expected), (region.news().epoch_word() as &dyn FutexWord, epoch.0)];
+        sleep(&words, &[(region, epoch)], self.since, deadline)
     }
 
     /// Waits on `word` until `condition` gives something; `None` if it does not until `deadline`.
@@ -300,21 +278,84 @@ impl Site {
         }
     }
 
-    /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any. That is no rescue: the news may be
-    /// on its way, and whoever looks now has not been asleep for so long.
-    fn look_if_due(region: &Attachment, time: Duration) -> bool {
-        region.is_look_due(time) && region.sweep()
+    /// The region, if it lies in one.
+    pub(crate) fn region(&self) -> Option<&Arc<Attachment>> {
+        self.region.as_ref()
     }
 
-    /// After which time to look for deaths, and whether that is the safety net.
-    fn slice(&self, region: &Attachment) -> (Option<Duration>, bool) {
-        if !region.has_keeper() {
-            (Some(NO_KEEPER), false)
-        } else if crate::config::get().safety_net {
-            (Some(NET), true)
-        } else {
-            (None, true)
+    /// When it was found.
+    pub(crate) fn since(&self) -> Deadline {
+        self.since
+    }
+}
+
+impl Epoch {
+    /// What the word of the epochs was.
+    pub(crate) fn value(self) -> u32 {
+        self.0
+    }
+}
+
+/// Sleeps while all `words` are as expected, and the epochs of all `regions`, whose words are among them; at most until `deadline`. The thread
+/// has been waiting, with pauses, since `since`.
+pub(crate) fn sleep(
+    words: &[(&dyn FutexWord, u32)],
+    regions: &[(&Arc<Attachment>, Epoch)],
+    since: Deadline,
+    deadline: Option<Deadline>,
+) -> Woken {
+    // A process without a keeper hears of deaths by this alone.
+    if any(regions, |region| !region.has_keeper() && look_if_due(region, NO_KEEPER)) {
+        return Woken::Maybe;
+    }
+    let shortest = regions.iter().filter_map(|(region, _)| slice(region)).min();
+    let look = shortest.and_then(Deadline::after);
+    let until = match (look, deadline) {
+        (Some(look), Some(deadline)) => Some(look.min(deadline)),
+        (some, None) | (None, some) => some,
+    };
+    let woken = futex::wait(words, until);
+    if woken == Woken::Maybe || until == deadline {
+        // Whoever is woken again and again, or waits for short times only, must learn of deaths, too.
+        let has_waited = woken == Woken::TimedOut || since.plus(NET).is_some_and(Deadline::has_passed);
+        let is_due = |region: &Attachment| slice(region).is_some_and(|slice| look_if_due(region, slice));
+        return if has_waited && any(regions, is_due) { Woken::Maybe } else { woken };
+    }
+    for (region, epoch) in regions {
+        let slice = slice(region);
+        if slice != shortest {
+            // A wait in several regions, of which another one has no keeper.
+            let _ = slice.is_some_and(|slice| look_if_due(region, slice));
+            continue;
         }
+        // A word that has changed says nothing: the lock may have gone from hand to hand among others.
+        let missed = region.news().epoch() != epoch.0;
+        if (region.sweep() || missed) && slice == Some(NET) {
+            region.participants().count_rescue();
+        }
+    }
+    Woken::Maybe
+}
+
+/// Whether `is_so` is true of any of the regions; all are asked.
+fn any(regions: &[(&Arc<Attachment>, Epoch)], is_so: impl Fn(&Attachment) -> bool) -> bool {
+    regions.iter().fold(false, |any, (region, _)| is_so(region) || any)
+}
+
+/// Looks for deaths if nobody in this process has done so for `time`; says whether there were any. That is no rescue: the news may be
+/// on its way, and whoever looks now has not been asleep for so long.
+fn look_if_due(region: &Attachment, time: Duration) -> bool {
+    region.is_look_due(time) && region.sweep()
+}
+
+/// After which time to look for deaths.
+fn slice(region: &Attachment) -> Option<Duration> {
+    if !region.has_keeper() {
+        Some(NO_KEEPER)
+    } else if crate::config::get().safety_net {
+        Some(NET)
+    } else {
+        None
     }
 }
 

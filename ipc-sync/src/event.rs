@@ -26,7 +26,8 @@
 //!
 //! WAITING must be set while anybody sleeps who has not been woken; it may be set when nobody does. One set wakes one sleeper of an
 //! auto-reset event, and takes WAITING away from the others: so whoever has slept sets it again, whether it takes the set, goes
-//! back to sleep or leaves at its deadline. Only one who leaves without having been woken need not.
+//! back to sleep or leaves at its deadline. Only one who leaves without having been woken need not. One who waits for other things,
+//! too, may leave a set that it was woken for to others: then it wakes the next one.
 //!
 //! A `set` of what is set already still is a read-modify-write: whoever resets afterwards, or takes the set, sees what was written
 //! before both.
@@ -44,6 +45,8 @@
 //!
 //! Any value is an event in one of the states above.
 
+mod until;
+
 use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
@@ -55,6 +58,7 @@ use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
+pub use until::UntilSet;
 
 /// It is set.
 const SET: u64 = 1;

@@ -27,7 +27,8 @@
 //!
 //! WAITING must be set while anybody sleeps on `state` who has not been woken, except while one who was woken has not acted yet: it
 //! takes a permit, or finds none, and either way leaves WAITING set. Until then further releases find no flag and wake nobody. So
-//! one who takes after having slept wakes the next if it leaves permits behind, who does the same. MANY is set whenever anybody
+//! one who takes after having slept wakes the next if it leaves permits behind, who does the same; and so does one who waits for other things,
+//! too, and leaves without taking any. MANY is set whenever anybody
 //! sleeps on `changes` who has not been woken, since a release wakes all of these. Both may be set when nobody sleeps.
 //!
 //! The flags in the place of a count of waiters, which the dead would leave raised, are those of the futex mutex (U. Drepper, "Futexes Are
@@ -48,6 +49,8 @@
 //! Any state is a number of permits and two flags; a flag too few can cost a sleeper its wake-up, so whoever writes at random can keep others
 //! waiting. A bound above [`MAX`](Semaphore::MAX) is `MAX`. A value above the bound can be taken from and not be added to.
 
+mod until;
+
 use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
@@ -59,6 +62,7 @@ use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
+pub use until::UntilAvailable;
 
 /// Somebody who wants one permit may be asleep.
 const WAITING: u32 = 1 << 31;

@@ -13,6 +13,7 @@ mod process;
 pub(crate) mod rwlock;
 mod stage;
 mod sys;
+mod talker;
 
 use std::thread;
 use std::time::{Duration, Instant};
@@ -24,6 +25,7 @@ pub(crate) use party::{
 pub(crate) use process::{Child, Net, Parent, play};
 pub(crate) use stage::{Name, Stage};
 pub(crate) use sys::*;
+pub(crate) use talker::{PIPE, Talker, talker};
 
 /// How long any wait may take before it fails its test. It is there against hanging and says nothing about speed.
 pub(crate) const BOUND: Duration = Duration::from_secs(20);

@@ -14,10 +14,12 @@ mod condvar;
 mod event;
 mod once;
 mod permits;
+mod pipe;
 mod queue;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -26,7 +28,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use barrier::barrier_party;
-use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, until};
+use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, talker, until};
 use event::event_waiter;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
@@ -34,8 +36,20 @@ use queue::queue_party;
 use semaphore::semaphore_waiter;
 use shmkit::shim::crash::{arm, disarm};
 use shmkit::{Error, LockError, Mutex, Region, RegionOptions, Snapshot};
+use wait_any::wait_any_waiter;
 
-roles!(victim, party, newcomer, barrier_party, event_waiter, permits_waiter, queue_party, semaphore_waiter);
+roles!(
+    victim,
+    party,
+    newcomer,
+    barrier_party,
+    event_waiter,
+    permits_waiter,
+    queue_party,
+    semaphore_waiter,
+    talker,
+    wait_any_waiter
+);
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -70,10 +84,12 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (event::SCENES, event::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
+    (pipe::SCENES, pipe::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
     (semaphore::SCENES, semaphore::victim),
+    (wait_any::SCENES, wait_any::victim),
 ];
 
 #[test]

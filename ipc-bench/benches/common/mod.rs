@@ -5,12 +5,12 @@
 
 use std::time::Duration;
 
-use criterion::{Criterion, SamplingMode};
+use criterion::{Criterion, SamplingMode, Throughput};
 use shmkit_bench::cases::{DEATHS, GAMES, SOLOS};
 use shmkit_bench::death::{Death, Scene};
 use shmkit_bench::pin::{Pair, pin_to};
 use shmkit_bench::solo::Solo;
-use shmkit_bench::team::{Game, Team};
+use shmkit_bench::team::{Game, Measure, Team};
 
 /// The length of a sample of a team.
 const SAMPLE: Duration = Duration::from_millis(20);
@@ -48,7 +48,16 @@ fn game(criterion: &mut Criterion, case: &Game) {
     let mut group = criterion.benchmark_group(case.name);
     group.sample_size(15).sampling_mode(SamplingMode::Flat);
     group.warm_up_time(Duration::from_millis(500)).measurement_time(Duration::from_secs(2));
+    match case.measure {
+        Measure::Bytes(count) => drop(group.throughput(Throughput::Bytes(count))),
+        Measure::PerMessage(count) => drop(group.throughput(Throughput::Elements(count))),
+        Measure::Whole | Measure::EachRate => {}
+    }
     for entry in case.entries {
+        if !entry.is_here(case.members).expect("shared memory") {
+            eprintln!("{}/{}: not on this machine", case.name, entry.name);
+            continue;
+        }
         group.bench_function(entry.name, |bencher| {
             let mut team = Team::start(case, entry).expect("the members of a team");
             bencher.iter_custom(|turns| {

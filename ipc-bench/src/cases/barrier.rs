@@ -12,7 +12,7 @@ use crate::peers::threads::Threads;
 use crate::team::{Cpus, Entry, Game, Measure, Place, Play, Seat};
 
 const CONDITIONS: &str = "the bare way is there and back, since each has to learn of the other; std between two \
-                          threads, whose start counts";
+                          threads";
 
 /// Rounds of two processes on two CPUs.
 pub const ROUND_AWAKE: Game = Game {

@@ -13,7 +13,7 @@ use crate::peers::threads::Threads;
 use crate::team::{Cpus, Entry, Game, Measure, Place};
 
 const CONDITIONS: &str = "each waits until its own flag is up, under a mutex, and notifies the other after it has \
-                          unlocked; std between two threads, whose start counts";
+                          unlocked; std between two threads";
 
 /// Two processes that hand over to one another asleep.
 pub const HANDOVER_ASLEEP: Game = Game {

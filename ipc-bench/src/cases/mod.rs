@@ -6,11 +6,14 @@ pub mod condvar;
 pub mod contention;
 pub mod deaths;
 pub mod event;
+pub mod frames;
 pub mod kill;
 pub mod memory;
 pub mod mutex;
 pub mod once_lock;
 pub mod open;
+pub mod pipe;
+pub mod queue;
 pub mod reentrant_mutex;
 pub mod rwlock;
 pub mod semaphore;
@@ -21,6 +24,8 @@ use std::process;
 
 use crate::child::Orders;
 use crate::death::{self, Death};
+#[cfg(feature = "peers")]
+use crate::peers::iceoryx2;
 use crate::soak::worker;
 use crate::solo::Solo;
 use crate::team::{self, Game};
@@ -50,6 +55,20 @@ pub const GAMES: &[&Game] = &[
     &condvar::HANDOVER_AWAKE,
     &barrier::ROUND_ASLEEP,
     &barrier::ROUND_AWAKE,
+    &pipe::ROUND_TRIP_AWAKE,
+    &pipe::ROUND_TRIP_ASLEEP,
+    &pipe::STREAM,
+    &pipe::STREAM_BATCHES,
+    &frames::LARGE,
+    frames::SIZES[0],
+    frames::SIZES[1],
+    frames::SIZES[2],
+    frames::SIZES[3],
+    frames::SIZES[4],
+    frames::SIZES[5],
+    frames::SIZES[6],
+    &queue::ONE_TO_ONE,
+    &queue::TWO_TO_TWO,
 ];
 
 /// The cases of a death.
@@ -81,6 +100,8 @@ fn run(orders: &Orders) -> io::Result<()> {
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
+        #[cfg(feature = "peers")]
+        iceoryx2::JANITOR => iceoryx2::clean_as_told(orders),
         team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),
         death::PEER => named(DEATHS, orders, "case", |case| case.name)?.wait_as_told(orders),
         death::VICTIM => named(DEATHS, orders, "case", |case| case.name)?.fall_as_told(orders),

@@ -68,11 +68,11 @@ impl Play for Pthread {
 pub struct Std(Barrier);
 
 impl Threaded for Std {
-    fn create(_: usize) -> Self {
+    fn create() -> Self {
         Std(Barrier::new(2))
     }
 
-    fn play(&self, _: usize, turns: u64) {
+    fn play(&self, _: Seat, turns: u64) {
         for _ in 0..turns {
             self.0.wait();
         }

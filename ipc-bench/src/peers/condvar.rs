@@ -10,7 +10,7 @@ use super::threads::Threaded;
 use super::{check, insist};
 use crate::baton::Baton;
 use crate::shared::{Line, SharedBox, SharedLayout};
-use crate::team::{MOST, Place};
+use crate::team::{MOST, Place, Seat};
 
 /// The name of glibc's in results.
 pub const PTHREAD: &str = "pthread condvar";
@@ -97,11 +97,12 @@ impl Baton for Pthread {
 pub struct Std(Vec<Line<(Mutex<u32>, Condvar)>>);
 
 impl Threaded for Std {
-    fn create(members: usize) -> Self {
-        Std((0..members).map(|_| Line::default()).collect())
+    fn create() -> Self {
+        Std((0..MOST).map(|_| Line::default()).collect())
     }
 
-    fn play(&self, member: usize, turns: u64) {
+    fn play(&self, seat: Seat, turns: u64) {
+        let member = seat.member;
         let (own, partner) = (&self.0[member].0, &self.0[member ^ 1].0);
         let give = || {
             *partner.0.lock().unwrap_or_else(PoisonError::into_inner) = 1;

@@ -1,12 +1,23 @@
-//! The peers besides locks: what glibc has for several processes, what std has for several threads,
-//! and, with the feature `peers`, what other crates have.
+//! The peers besides locks: what glibc and the kernel have for several processes, what std and the usual crates
+//! have for several threads, and, with the feature `peers`, what others have.
 
 pub mod barrier;
 pub mod condvar;
+pub mod crossbeam;
+pub mod descriptors;
+#[cfg(feature = "peers")]
+pub mod iceoryx2;
+#[cfg(feature = "peers")]
+pub mod python;
 #[cfg(feature = "peers")]
 pub mod raw_sync;
+pub mod rtrb;
 pub mod rwlock;
 pub mod sem;
+#[cfg(feature = "peers")]
+pub mod servo;
+#[cfg(feature = "peers")]
+pub mod shmem_ipc;
 pub mod threads;
 
 use std::io;

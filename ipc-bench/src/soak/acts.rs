@@ -3,11 +3,11 @@
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
-use shmkit::{BarrierError, BarrierWaitResult, LockError, WaitError};
+use shmkit::{BarrierError, BarrierWaitResult, LockError, RecvError, SendError, WaitError};
 
 use super::Random;
 use super::lines::Lines;
-use super::world::{ONCES_PER_SECOND, Sum, Tally, World};
+use super::world::{MAX_WORKERS, ONCES_PER_SECOND, SEEN, Sum, Tally, World};
 use crate::clock;
 
 /// Something that must not be.
@@ -21,6 +21,8 @@ pub struct Hand<'a> {
     pub me: usize,
     /// What it does next.
     pub random: Random,
+    /// The last message of each worker that it has received from the queue.
+    pub last: [u64; MAX_WORKERS],
     /// The ends of channels that it has.
     pub lines: Lines,
 }
@@ -46,6 +48,8 @@ pub const ACTS: &[(&str, Act)] = &[
     ("once", |hand| hand.initialise()),
     ("snapshot", |hand| hand.tell_news()),
     ("array", |hand| hand.add()),
+    ("queue send", |hand| hand.queue_up()),
+    ("queue receive", |hand| hand.take_from_queue()),
     ("pipe send", |hand| hand.lines.send(hand.world, &mut hand.random)),
     ("pipe receive", |hand| hand.lines.receive(hand.world, &mut hand.random)),
 ];
@@ -351,6 +355,51 @@ impl Hand<'_> {
         let after = self.world.news.read();
         if [before, after].iter().any(|news| news.iter().any(|number| *number != news[0])) || after[0] < before[0] {
             return Err(format!("torn or old news: {before:?}, then {after:?}"));
+        }
+        Ok(())
+    }
+
+    fn queue_up(&mut self) -> Result<(), Violation> {
+        for _ in 0..1 + self.random.below(10) {
+            let number = self.world.queued.get(self.me).unwrap_or(0) + 1;
+            if number >= 64 * SEEN as u64 {
+                return Ok(());
+            }
+            self.world.queued.set(self.me, number).map_err(failed)?;
+            let message = [self.me as u64, number, number ^ (self.me as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15)];
+            let send = || self.world.queue.send_timeout(message, PATIENCE);
+            match self.noting(Sum::Sent, send, |sent| u64::from(sent.is_ok())) {
+                Ok(()) => {}
+                // The number is left out.
+                Err(SendError::TimedOut(_)) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(())
+    }
+
+    fn take_from_queue(&mut self) -> Result<(), Violation> {
+        for _ in 0..1 + self.random.below(10) {
+            let recv = || self.world.queue.recv_timeout(PATIENCE);
+            let message = match self.noting(Sum::Received, recv, |received| u64::from(received.is_ok())) {
+                Ok(message) => message,
+                Err(RecvError::TimedOut) => return Ok(()),
+                Err(error) => return Err(failed(error)),
+            };
+            let [sender, number, sum] = message;
+            let was_sent = self.world.queued.get(sender as usize).is_some_and(|last| number <= last);
+            if !was_sent || sum != number ^ (sender + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15) {
+                return Err(format!("a message that nobody has sent: {message:?}"));
+            }
+            let (at, bit) = (sender as usize * SEEN + number as usize / 64, 1 << (number % 64));
+            if self.world.seen.fetch_or(at, bit, SeqCst).map_err(failed)? & bit != 0 {
+                return Err(format!("message {number} of worker {sender} was received twice"));
+            }
+            let last = &mut self.last[sender as usize];
+            if number <= *last {
+                return Err(format!("message {number} of worker {sender} comes after {last}"));
+            }
+            *last = number;
         }
         Ok(())
     }

@@ -219,6 +219,14 @@ impl Crew<'_> {
             log.balance().map_err(io::Error::other)?;
         }
 
+        let (sent, received, left) = (sum(Sum::Sent), sum(Sum::Received), world.queue.len() as u64);
+        let most = sent + slack(Sum::Sent);
+        let least = sent.saturating_sub(slack(Sum::Received));
+        check(
+            (least..=most).contains(&(received + left)),
+            format_args!("{sent} sent, {received} received, {left} left in the queue, {least} to {most} expected"),
+        )?;
+
         let numbers: u64 = world.numbers.iter().sum();
         let added = sum(Sum::Added);
         let most = added + slack(Sum::Added);

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::Random;
 use super::acts::{ACTS, Hand};
 use super::lines::Lines;
-use super::world::World;
+use super::world::{MAX_WORKERS, World};
 use crate::child::Orders;
 use crate::clock;
 
@@ -22,7 +22,7 @@ pub fn work_as_told(orders: &Orders) -> io::Result<()> {
     let me: usize = orders.number("worker")?;
     let random = Random::new(orders.number("seed")?);
     let world = World::open(io::stdin().as_fd().try_clone_to_owned()?).map_err(io::Error::other)?;
-    let mut hand = Hand { world: &world, me, random, lines: Lines::default() };
+    let mut hand = Hand { world: &world, me, random, last: [0; MAX_WORKERS], lines: Lines::default() };
     let tally = &world.desk.tallies[me];
     while !world.is_over() {
         let at = hand.random.below(ACTS.len() as u64) as usize;

@@ -1,17 +1,21 @@
 //! What lies in the region of the soak.
 
+use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use shmkit::{
-    Array, Barrier, Condvar, Event, Mutex, OnceLock, Permits, ReentrantMutex, Region, RegionOptions, RwLock, Semaphore,
-    SharedArray, Shm, ShmSafe, Snapshot,
+    Array, Barrier, Condvar, Event, Mutex, OnceLock, Permits, Queue, QueueOptions, ReentrantMutex, Region,
+    RegionOptions, RwLock, Semaphore, SharedArray, Shm, ShmSafe, Snapshot,
 };
 
 use super::lines::{LINES, Log};
 
 /// The most workers.
 pub const MAX_WORKERS: usize = 32;
+
+/// How many words of bits there are for what each worker has sent.
+pub const SEEN: usize = 1 << 14;
 
 /// How many permits there are.
 pub const PERMITS: u32 = 3;
@@ -40,7 +44,7 @@ pub struct Tally {
 }
 
 /// How many sums there are.
-pub const SUMS: usize = 8;
+pub const SUMS: usize = 10;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +64,10 @@ pub enum Sum {
     Passed,
     /// Those of them that were the leader.
     Led,
+    /// Messages that were sent into the queue.
+    Sent,
+    /// Messages that were received from it.
+    Received,
 }
 
 /// What all tell one another.
@@ -104,6 +112,12 @@ pub struct World {
     pub news: Shm<Snapshot<[u64; 32]>>,
     /// What is known of the pipes.
     pub lines: Shm<[Log; LINES]>,
+    /// A queue that everybody sends into and receives from.
+    pub queue: Queue<[u64; 3]>,
+    /// The last number that each worker was about to send.
+    pub queued: SharedArray<u64>,
+    /// A bit for each number that was received, by sender.
+    pub seen: SharedArray<u64>,
     /// Numbers that everybody adds to.
     pub numbers: SharedArray<u64>,
 }
@@ -114,7 +128,8 @@ impl World {
     /// # Errors
     /// Those of making the region.
     pub fn create(seconds: u64) -> shmkit::Result<Self> {
-        let room = (1 << 20) + seconds as usize * ONCES_PER_SECOND as usize * 512;
+        let room =
+            (1 << 20) + size_of::<u64>() * MAX_WORKERS * SEEN + seconds as usize * ONCES_PER_SECOND as usize * 512;
         let region = RegionOptions::new().participants(2 * MAX_WORKERS as u32).anonymous(room)?;
         let tally = || Tally {
             acts: AtomicU64::new(0),
@@ -139,6 +154,9 @@ impl World {
         region.insert("barrier", Barrier::new(PARTIES).expect("the number is in range"))?;
         region.insert("news", Snapshot::new([0u64; 32]))?;
         region.insert_array::<u64>("numbers", 16)?;
+        region.insert_array::<u64>("queued", MAX_WORKERS)?;
+        region.insert_array::<u64>("seen", MAX_WORKERS * SEEN)?;
+        QueueOptions::new().capacity(20).create_in::<[u64; 3]>(&region, "queue").map_err(io::Error::other)?;
         region.insert("lines", std::array::from_fn::<_, LINES, _>(|_| Log::new()))?;
         Self::of(region)
     }
@@ -168,6 +186,9 @@ impl World {
             news: region.get("news")?,
             numbers: region.get_array("numbers", 16)?,
             lines: region.get("lines")?,
+            queue: Queue::open_in(&region, "queue").map_err(io::Error::other)?,
+            queued: region.get_array("queued", MAX_WORKERS)?,
+            seen: region.get_array("seen", MAX_WORKERS * SEEN)?,
             region,
         })
     }

@@ -6,4 +6,6 @@
 #![cfg(ipc_loom)]
 
 mod pipe;
+mod pipe_deaths;
 mod queue;
+mod wait_any;

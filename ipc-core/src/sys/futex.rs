@@ -41,12 +41,14 @@ static HAS_WAITV: AtomicBool = AtomicBool::new(true);
 ///
 /// May return [`Woken::Maybe`] for no reason. Signals do not surface.
 pub fn wait(words: &[(&dyn FutexWord, u32)], deadline: Option<Deadline>) -> Woken {
-    let mut raw = [RawWord { address: core::ptr::null(), expected: 0 }; 4];
-    let raw = &mut raw[..words.len()];
-    for (raw, (word, expected)) in raw.iter_mut().zip(words) {
-        *raw = RawWord { address: word.address(), expected: *expected };
+    const FEW: usize = 4;
+    let raw = |(word, expected): &(&dyn FutexWord, u32)| RawWord { address: word.address(), expected: *expected };
+    if words.len() > FEW {
+        return wait_raw(&words.iter().map(raw).collect::<Vec<_>>(), deadline);
     }
-    wait_raw(raw, deadline)
+    let mut few = [RawWord { address: core::ptr::null(), expected: 0 }; FEW];
+    few.iter_mut().zip(words).for_each(|(few, word)| *few = raw(word));
+    wait_raw(&few[..words.len()], deadline)
 }
 
 /// [`wait`] by addresses. The kernel only reads them: an address that is gone makes the wait return at once.

@@ -13,3 +13,4 @@ mod lock;
 mod roster;
 mod snapshot;
 mod support;
+mod wait_any;

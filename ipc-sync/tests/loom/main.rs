@@ -14,3 +14,4 @@ mod permits;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod wait_any;

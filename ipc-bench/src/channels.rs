@@ -1,0 +1,229 @@
+//! Our own channels, in an anonymous region: [`Pipe`]s, their halves by themselves, and [`Queue`]s.
+
+use std::cell::Cell;
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmkit::{
+    ChannelOptions, Described, Endpoint, Error, OpenError, Pipe, Queue, Receiver, Region, Sender, bytemuck::Pod,
+};
+
+use crate::message::{Carrier, Receiving, Sending};
+use crate::ours;
+use crate::team::Place;
+
+/// The name of the queue in its region.
+const QUEUE: &str = "queue";
+/// Enough for all that is measured.
+const REGION: usize = 4 << 20;
+/// Against hanging: the process that makes a channel has done so by then.
+const MADE_WITHIN: Duration = Duration::from_secs(20);
+
+/// A region for channels, which the members put there: whoever makes a channel has an end of it.
+struct Channels(Region);
+
+impl Channels {
+    fn create() -> io::Result<Self> {
+        Region::anonymous(REGION).map(Channels).map_err(io::Error::other)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        ours::attach(address).map(Channels)
+    }
+
+    /// Makes the channel `lane`, with room for `capacity` messages.
+    fn make<E: Endpoint>(&self, lane: usize, capacity: usize) -> io::Result<E> {
+        let mut options = ChannelOptions::new();
+        options.capacity(capacity as u64).create_in(&self.0, &lane.to_string()).map_err(io::Error::other)
+    }
+
+    /// Opens the other end of the channel `lane`, once it is there.
+    fn open<E: Endpoint>(&self, lane: usize) -> io::Result<E> {
+        let deadline = Instant::now() + MADE_WITHIN;
+        loop {
+            match E::open_in(&self.0, &lane.to_string()) {
+                Err(OpenError::Failed(Error::NoSuchObject { .. })) if Instant::now() < deadline => thread::yield_now(),
+                opened => return opened.map_err(io::Error::other),
+            }
+        }
+    }
+}
+
+/// Channels of one way each, with room for `CAPACITY` messages.
+pub struct OneWay<const CAPACITY: usize>(Channels);
+
+impl<const CAPACITY: usize> Place for OneWay<CAPACITY> {
+    fn create(_: usize) -> io::Result<Self> {
+        Channels::create().map(OneWay)
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.0.0)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Channels::attach(address).map(OneWay)
+    }
+}
+
+impl<const CAPACITY: usize> Carrier<u64> for OneWay<CAPACITY> {
+    type Sender = Sender<u64>;
+    type Receiver = Receiver<u64>;
+
+    fn sender(&self, lane: usize) -> io::Result<Sender<u64>> {
+        self.0.make(lane, CAPACITY)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<Receiver<u64>> {
+        self.0.open(lane)
+    }
+}
+
+impl<const CAPACITY: usize> Carrier<[u64]> for OneWay<CAPACITY> {
+    type Sender = Sender<u64>;
+    type Receiver = Receiver<u64>;
+
+    fn sender(&self, lane: usize) -> io::Result<Sender<u64>> {
+        Carrier::<u64>::sender(self, lane)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<Receiver<u64>> {
+        Carrier::<u64>::receiver(self, lane)
+    }
+}
+
+/// A pipe with room for `CAPACITY` messages each way; its two ends are those of the two members.
+pub struct BothWays<T: Pod + Described, const CAPACITY: usize> {
+    channels: Channels,
+    /// Half of the end of this member, when only the other one was asked for so far.
+    sender: Cell<Option<Sender<T>>>,
+    /// The same.
+    receiver: Cell<Option<Receiver<T>>>,
+}
+
+impl<T: Pod + Described, const CAPACITY: usize> BothWays<T, CAPACITY> {
+    fn with(channels: Channels) -> Self {
+        BothWays { channels, sender: Cell::new(None), receiver: Cell::new(None) }
+    }
+
+    /// Gets the end of one of the members, in two halves.
+    fn halves(&self, makes: bool) -> io::Result<(Sender<T>, Receiver<T>)> {
+        let pipe: Pipe<T> = if makes { self.channels.make(0, CAPACITY)? } else { self.channels.open(0)? };
+        Ok(pipe.split())
+    }
+}
+
+impl<T: Pod + Described, const CAPACITY: usize> Place for BothWays<T, CAPACITY> {
+    fn create(_: usize) -> io::Result<Self> {
+        Channels::create().map(Self::with)
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.channels.0)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Channels::attach(address).map(Self::with)
+    }
+}
+
+impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPACITY> {
+    type Sender = Sender<T>;
+    type Receiver = Receiver<T>;
+
+    fn sender(&self, lane: usize) -> io::Result<Sender<T>> {
+        if let Some(sender) = self.sender.take() {
+            return Ok(sender);
+        }
+        let (sender, receiver) = self.halves(lane == 0)?;
+        self.receiver.set(Some(receiver));
+        Ok(sender)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<Receiver<T>> {
+        if let Some(receiver) = self.receiver.take() {
+            return Ok(receiver);
+        }
+        let (sender, receiver) = self.halves(lane == 1)?;
+        self.sender.set(Some(sender));
+        Ok(receiver)
+    }
+}
+
+/// A queue with room for `CAPACITY` messages; one lane.
+pub struct Shared<const CAPACITY: usize>(Channels);
+
+impl<const CAPACITY: usize> Place for Shared<CAPACITY> {
+    fn create(_: usize) -> io::Result<Self> {
+        let channels = Channels::create()?;
+        Queue::<u64>::create_in(&channels.0, QUEUE, CAPACITY as u64).map_err(io::Error::other)?;
+        Ok(Shared(channels))
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.0.0)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Channels::attach(address).map(Shared)
+    }
+}
+
+impl<const CAPACITY: usize> Carrier<u64> for Shared<CAPACITY> {
+    type Sender = Queue<u64>;
+    type Receiver = Queue<u64>;
+
+    fn sender(&self, _: usize) -> io::Result<Queue<u64>> {
+        Queue::open_in(&self.0.0, QUEUE).map_err(io::Error::other)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<Queue<u64>> {
+        self.sender(lane)
+    }
+}
+
+impl<T: Pod + Described> Sending<T> for Queue<T> {
+    #[inline]
+    fn send(&mut self, message: &T) {
+        Queue::send(self, *message).expect("nobody closes it");
+    }
+}
+
+impl<T: Pod + Described> Receiving<T> for Queue<T> {
+    #[inline]
+    fn receive(&mut self, message: &mut T) {
+        *message = self.recv().expect("nobody closes it");
+    }
+}
+
+impl<T: Pod + Described> Sending<T> for Sender<T> {
+    #[inline]
+    fn send(&mut self, message: &T) {
+        Sender::send(self, *message).expect("a receiver");
+    }
+}
+
+impl<T: Pod + Described> Receiving<T> for Receiver<T> {
+    #[inline]
+    fn receive(&mut self, message: &mut T) {
+        *message = self.recv().expect("a sender");
+    }
+}
+
+impl<T: Pod + Described> Sending<[T]> for Sender<T> {
+    #[inline]
+    fn send(&mut self, messages: &[T]) {
+        self.send_slice(messages).expect("a receiver");
+    }
+}
+
+impl<T: Pod + Described> Receiving<[T]> for Receiver<T> {
+    #[inline]
+    fn receive(&mut self, messages: &mut [T]) {
+        let mut received = 0;
+        while received < messages.len() {
+            received += self.recv_slice(&mut messages[received..]).expect("a sender");
+        }
+    }
+}

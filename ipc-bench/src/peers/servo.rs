@@ -1,0 +1,65 @@
+//! Servo's crate ipc-channel: its channel of bytes, which on Linux is a Unix socket.
+//!
+//! It gives a new vector for each message, which is copied out of there, as the others copy out.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Write};
+
+use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
+
+use super::descriptors::{Inherited, pipe};
+use crate::message::{Carrier, Receiving, Sending};
+use crate::team::Place;
+
+/// The name in results.
+pub const NAME: &str = "ipc-channel (servo)";
+
+/// A pipe, by which the receiver tells the sender where it is to be found; one lane.
+pub struct Rendezvous(Inherited);
+
+impl Place for Rendezvous {
+    fn create(_: usize) -> io::Result<Self> {
+        Inherited::new(pipe()?).map(Rendezvous)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Inherited::attach(address).map(Rendezvous)
+    }
+}
+
+impl Carrier<[u8]> for Rendezvous {
+    type Sender = IpcBytesSender;
+    type Receiver = IpcBytesReceiver;
+
+    fn sender(&self, _: usize) -> io::Result<IpcBytesSender> {
+        let mut name = String::new();
+        BufReader::new(self.0.get(0)?).read_line(&mut name)?;
+        let (sender, receiver) = ipc::bytes_channel()?;
+        IpcSender::connect(name.trim_end().into())?.send(receiver).map_err(io::Error::other)?;
+        Ok(sender)
+    }
+
+    fn receiver(&self, _: usize) -> io::Result<IpcBytesReceiver> {
+        let (server, name) = IpcOneShotServer::new()?;
+        let mut tell: File = self.0.get(1)?;
+        writeln!(tell, "{name}")?;
+        let (_, receiver) = server.accept().map_err(io::Error::other)?;
+        Ok(receiver)
+    }
+}
+
+impl Sending<[u8]> for IpcBytesSender {
+    fn send(&mut self, message: &[u8]) {
+        IpcBytesSender::send(self, message).expect("a receiver");
+    }
+}
+
+impl Receiving<[u8]> for IpcBytesReceiver {
+    fn receive(&mut self, message: &mut [u8]) {
+        message.copy_from_slice(&self.recv().expect("a sender"));
+    }
+}

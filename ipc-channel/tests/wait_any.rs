@@ -1,0 +1,106 @@
+//! Ends of channels among several things that are waited for, in one process.
+
+#![cfg(not(ipc_loom))]
+
+use core::time::Duration;
+use std::thread;
+
+use shmkit_channel::{ChannelOptions, Receiver, RecvError, SendError, Sender};
+use shmkit_core::wait::Source;
+use shmkit_core::{Deadline, wait_any};
+use shmkit_sync::Event;
+
+const LONG: Duration = Duration::from_secs(20);
+
+fn channel(capacity: u64) -> (Sender<u64>, Receiver<u64>) {
+    ChannelOptions::new().capacity(capacity).both().expect("a channel")
+}
+
+fn soon() -> Option<Deadline> {
+    Deadline::after(Duration::from_millis(10))
+}
+
+#[test]
+fn a_receiver_is_ready_when_there_is_a_message_and_when_there_will_be_none() {
+    let [(mut tx, mut rx), (other_tx, mut other_rx)] = [channel(4), channel(4)];
+    let ready = |receivers: [&mut Receiver<u64>; 2]| {
+        let [first, second] = receivers;
+        wait_any(&mut [first, second], soon()).expect("tokens")
+    };
+
+    assert_eq!(ready([&mut rx, &mut other_rx]), None);
+    tx.send(7).expect("room");
+    assert_eq!(ready([&mut other_rx, &mut rx]), Some(1));
+    assert_eq!(rx.try_recv().expect("a message"), 7);
+    assert_eq!(ready([&mut other_rx, &mut rx]), None);
+    drop(other_tx);
+    assert_eq!(ready([&mut rx, &mut other_rx]), Some(1));
+    assert!(matches!(other_rx.try_recv(), Err(RecvError::Disconnected)));
+    rx.close();
+    assert_eq!(ready([&mut rx, &mut other_rx]), Some(0));
+}
+
+#[test]
+fn a_sender_is_ready_when_there_is_room_and_when_nobody_will_receive() {
+    let (mut tx, mut rx) = channel(1);
+    assert_eq!(wait_any(&mut [&mut tx], soon()).expect("a token"), Some(0));
+    tx.send(1).expect("room");
+    assert_eq!(wait_any(&mut [&mut tx], soon()).expect("a token"), None);
+
+    thread::scope(|scope| {
+        let waiter = scope.spawn(|| wait_any(&mut [&mut tx], Deadline::after(LONG)));
+        assert_eq!(rx.recv().expect("a message"), 1);
+        assert_eq!(waiter.join().expect("no panic").expect("a token"), Some(0));
+    });
+    tx.send(2).expect("room");
+    drop(rx);
+    assert_eq!(wait_any(&mut [&mut tx], soon()).expect("a token"), Some(0));
+    assert!(matches!(tx.try_send(3), Err(SendError::Disconnected(3))));
+}
+
+#[test]
+fn all_messages_of_many_senders_arrive_until_the_last_is_dropped() {
+    const EACH: u64 = 5_000;
+    let (senders, mut receivers): (Vec<_>, Vec<_>) = (0..12).map(|_| channel(3)).unzip();
+    let never = Event::new();
+
+    thread::scope(|scope| {
+        for mut tx in senders {
+            scope.spawn(move || (0..EACH).try_for_each(|number| tx.send(number)));
+        }
+        let mut received = vec![0; receivers.len()];
+        let mut open = receivers.len();
+        while open > 0 {
+            let mut never = never.until_set();
+            let mut sources: Vec<&mut dyn Source> = vec![&mut never];
+            sources.extend(receivers.iter_mut().map(|receiver| receiver as &mut dyn Source));
+            let ready = wait_any(&mut sources, Deadline::after(LONG)).expect("tokens").expect("a receiver") - 1;
+            match receivers[ready].try_recv() {
+                Ok(number) => {
+                    assert_eq!(number, received[ready]);
+                    received[ready] += 1;
+                }
+                Err(RecvError::Disconnected) => {
+                    assert_eq!(received[ready], EACH);
+                    receivers.swap_remove(ready);
+                    received.swap_remove(ready);
+                    open -= 1;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn an_end_can_be_waited_for_by_itself_after_it_was_waited_for_among_others() {
+    let (mut tx, mut rx) = channel(4);
+    let event = Event::new();
+    assert_eq!(wait_any(&mut [&mut rx, &mut event.until_set()], soon()).expect("tokens"), None);
+
+    thread::scope(|scope| {
+        let receiver = scope.spawn(|| rx.recv_timeout(LONG));
+        tx.send(9).expect("room");
+        assert_eq!(receiver.join().expect("no panic").expect("a message"), 9);
+    });
+}
