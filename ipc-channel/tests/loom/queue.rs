@@ -373,11 +373,11 @@ fn a_consumer_that_dies_in_its_wait_takes_no_wake_up_along() {
         let queue = Queue::model(2);
         let (mortal, place) = spawn_mortal(&victim, at, {
             let queue = queue.clone();
-            move || drop(queue.recv().expect("a message"))
+            move || assert_ne!(number(queue.recv().expect("a message")), 0)
         });
         let thread = spawn(&survivor, {
             let queue = queue.clone();
-            move || drop(queue.recv().expect("a message"))
+            move || assert_ne!(number(queue.recv().expect("a message")), 0)
         });
         producer.act();
         queue.send(message(1)).expect("room");
