@@ -250,13 +250,19 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         "queue.turn.after_store",
         "queue.send.after_unlock",
     ];
-    explore_deaths(2, &points, |at| {
+    explore_deaths(1, &points, |at| {
         let (region, [survivor, victim]) = processes();
         let queue = Queue::<u64>::model(4);
         let keeper = keeper(&survivor);
+        let noted = Arc::new(std::sync::atomic::AtomicU64::new(0));
         let (thread, place) = spawn_mortal(&victim, at, {
-            let queue = queue.clone();
-            move || (1..=2).for_each(|number| queue.send(number).expect("room"))
+            let (queue, noted) = (queue.clone(), Arc::clone(&noted));
+            move || {
+                for number in 1..=2 {
+                    queue.send(number).expect("room");
+                    noted.store(number, Relaxed);
+                }
+            }
         });
         survivor.act();
         queue.send(7).expect("room");
@@ -265,11 +271,16 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         queue.close().expect("a turn");
         let received: Vec<u64> = queue.iter().collect();
         let of_victim: Vec<u64> = received.iter().copied().filter(|number| *number < 7).collect();
-        assert!([1, 2].starts_with(&of_victim), "{received:?}");
+        let died = *place.lock().unwrap();
+        // Whatever is stored after the header, the message is sent.
+        let unsent =
+            ["queue.turn.after_cas", "queue.turn.after_take", "queue.wait.after_mark", "queue.wait.after_sleep"];
+        let is_sent =
+            |at| !unsent.contains(&at) && !["queue.send.after_copy", "queue.send.after_mending"].contains(&at);
+        let sent = noted.load(Relaxed) as usize + usize::from(died.is_some_and(is_sent));
+        assert_eq!(of_victim, [1, 2][..sent], "{received:?} {died:?}");
         assert_eq!(received.iter().filter(|number| **number == 7).count(), 1);
         assert_eq!(received.last(), Some(&8));
-        let died = *place.lock().unwrap();
-        assert!(died.is_some() || of_victim == [1, 2]);
         end(&region, [keeper]);
         died
     });
@@ -362,15 +373,11 @@ fn a_consumer_that_dies_in_its_wait_takes_no_wake_up_along() {
         let queue = Queue::model(2);
         let (mortal, place) = spawn_mortal(&victim, at, {
             let queue = queue.clone();
-            move || {
-                queue.recv().expect("a message");
-            }
+            move || assert_ne!(number(queue.recv().expect("a message")), 0)
         });
         let thread = spawn(&survivor, {
             let queue = queue.clone();
-            move || {
-                queue.recv().expect("a message");
-            }
+            move || assert_ne!(number(queue.recv().expect("a message")), 0)
         });
         producer.act();
         queue.send(message(1)).expect("room");
