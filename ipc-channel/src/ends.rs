@@ -56,6 +56,7 @@
 //! the ring after each wake-up.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::compiler_fence;
 
 use shmkit_core::identity::{self, FLAG, Token};
 use shmkit_core::shim::{AtomicU64, store_load_barrier};
@@ -240,7 +241,8 @@ impl Ends {
     /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
     #[inline]
     pub(crate) fn tell(&self, claim: &Claim) {
-        // See the module for what this may miss, and why that does no harm.
+        // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
+        compiler_fence(SeqCst);
         store_load_barrier();
         let word = self.end(claim.side.other()).load(Relaxed);
         if word & ASLEEP != 0 {
