@@ -9,8 +9,8 @@ use std::time::Duration;
 use shmkit::{Error, Once, OnceLock, Shm, WaitError};
 
 use common::{
-    Net, Parent, Party, Stage, answer, fork, interrupt_on, now_ns, prompt, queue_up, roles, until, until_stopped,
-    with_and_without_the_net,
+    Net, Parent, Party, Stage, answer, fork, fork_here, has_ended_well, interrupt_on, now_ns, prompt, queue_up, roles,
+    until, until_stopped, with_and_without_the_net,
 };
 
 roles!(player, maker);
@@ -89,12 +89,12 @@ fn player(parent: &mut Parent) {
             "fork-through" => {
                 let parent_of_all = std::process::id();
                 let done = value.get_or_init(|| {
-                    let child = libc_fork();
+                    let child = fork_here();
                     if child == 0 {
                         return [13; 64];
                     }
                     board[DONE].store(u64::from(child), Relaxed);
-                    until("the end of the child", || has_ended(child));
+                    until("the end of the child", || has_ended_well(child));
                     [7; 64]
                 });
                 if std::process::id() != parent_of_all {
@@ -128,21 +128,6 @@ fn outcome(result: Result<(), WaitError>) -> String {
         Ok(()) => "done".to_owned(),
         Err(error) => format!("{error:?}"),
     }
-}
-
-fn libc_fork() -> u32 {
-    // SAFETY: the child does nothing but what the library under test must survive, and ends by `_exit`.
-    let child = unsafe { libc::fork() };
-    u32::try_from(child).expect("a fork")
-}
-
-/// Reaps it, if it has ended, and well.
-fn has_ended(child: u32) -> bool {
-    let mut status = 0;
-    // SAFETY: `status` is a number to write to.
-    let reaped = unsafe { libc::waitpid(child as libc::pid_t, &raw mut status, libc::WNOHANG) };
-    assert_eq!(status, 0, "the child found something else");
-    reaped == child as libc::pid_t
 }
 
 // Everyday behaviour.

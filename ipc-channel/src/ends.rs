@@ -66,6 +66,7 @@
 //! `asleep` says, a wait sees the ring after each wake-up; whatever `settled` says, it counts for a settling from now on at most.
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
+use core::sync::atomic::compiler_fence;
 
 use shmkit_core::identity::{self, FLAG, Token};
 use shmkit_core::shim::{AtomicU32, AtomicU64, fence, store_load_barrier};
@@ -333,7 +334,8 @@ impl Ends {
     /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
     #[inline]
     pub(crate) fn tell(&self, claim: &Claim) {
-        // See the module for what this may miss, and why that does no harm.
+        // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
+        compiler_fence(SeqCst);
         let is_sleepy = || self.end(claim.side.other()).load(Relaxed) & SLEEPY != 0;
         // In models, a second look behind a fence stands for the time that the other side takes to settle.
         let looks_again = || {

@@ -22,6 +22,7 @@ use crate::attachment::Attachment;
 use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::identity;
 use crate::shim::futex::{FutexWord, Woken};
 #[cfg(ipc_loom)]
 use crate::shim::model::Attachment;
@@ -102,7 +103,7 @@ pub trait Source {
     fn arm(&mut self) -> Result<Armed, Error>;
 
     /// The thread waits no more, and may not take what is ready. If it `may_be_woken` by a wake-up on the word that was meant for one of
-    /// several who sleep there, the source passes it on. Also called if it has not been armed.
+    /// several who sleep there, the source passes it on. Also called if it has not been armed, and after a panic in any of the sources.
     fn disarm(&mut self, may_be_woken: bool);
 }
 
@@ -202,13 +203,27 @@ fn first_ready(sources: &mut [&mut dyn Source]) -> Option<usize> {
 
 #[cold]
 fn wait_unready(sources: &mut [&mut dyn Source], deadline: Option<Deadline>) -> Result<Option<usize>, Error> {
-    let mut may_be_woken = false;
-    let ended = sleep_until_ready(sources, deadline, &mut may_be_woken);
-    for source in sources {
-        crash_point!("wait_any.before_disarm");
-        source.disarm(may_be_woken);
+    let mut waiting = Waiting { sources, may_be_woken: false };
+    sleep_until_ready(waiting.sources, deadline, &mut waiting.may_be_woken)
+}
+
+/// Sources that are to be disarmed, also after a panic in one of them: others must not be forgotten for that.
+struct Waiting<'a, 'b> {
+    sources: &'a mut [&'b mut dyn Source],
+    may_be_woken: bool,
+}
+
+impl Drop for Waiting<'_, '_> {
+    fn drop(&mut self) {
+        // In models, what the dead had is dropped, too.
+        if cfg!(ipc_loom) && identity::current().is_none() {
+            return;
+        }
+        for source in &mut *self.sources {
+            crash_point!("wait_any.before_disarm");
+            source.disarm(self.may_be_woken);
+        }
     }
-    ended
 }
 
 /// Goes to sleep until a source is ready. `may_be_woken`: whether that may have taken wake-ups since all sources were armed last.

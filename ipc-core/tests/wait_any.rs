@@ -5,6 +5,7 @@
 use core::sync::atomic::AtomicU32;
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use core::time::Duration;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::Instant;
 
@@ -66,6 +67,25 @@ impl Source for Broken {
     fn disarm(&mut self, _may_be_woken: bool) {
         self.0.fetch_add(1, Relaxed);
     }
+}
+
+/// Panics when it is to be armed.
+struct Panicking(AtomicU32);
+
+impl Source for Panicking {
+    fn word(&self) -> &dyn FutexWord {
+        &self.0
+    }
+
+    fn is_ready(&mut self) -> bool {
+        false
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        panic!("as the test wants it")
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {}
 }
 
 fn raise(word: &AtomicU32) {
@@ -195,4 +215,18 @@ fn this_process_is_a_participant_by_its_id_and_no_peer_of_its_own() {
     assert!(region.peers().is_empty());
     // The first process of the namespace has nothing to do with it.
     assert!(region.peer(0).is_none());
+}
+
+/// A wake-up that was meant for another one may have been spent on the thread.
+#[test]
+fn a_panic_in_one_source_leaves_no_other_armed() {
+    let (word, armed) = (AtomicU32::new(0), AtomicU32::new(0));
+    let mut flag = Flag::new(&word, &armed);
+
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        wait_any(&mut [&mut flag, &mut Panicking(AtomicU32::new(0))], Deadline::after(LONG))
+    }));
+
+    assert!(ended.is_err());
+    assert_eq!((armed.load(Relaxed), flag.disarmed), (1, 1));
 }

@@ -2,11 +2,13 @@
 
 #![cfg(not(ipc_loom))]
 
+use core::sync::atomic::AtomicU32;
 use core::time::Duration;
 use std::thread;
+use std::time::Instant;
 
-use shmkit_core::wait::Source;
-use shmkit_core::{Deadline, Region, wait_any};
+use shmkit_core::wait::{Armed, FutexWord, Source};
+use shmkit_core::{Deadline, Error, Region, wait_any};
 use shmkit_sync::{Event, Semaphore};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -57,6 +59,66 @@ fn several_permits_are_ready_when_there_are_as_many() {
         assert_eq!(waiter.join().expect("no panic").expect("a token"), Some(0));
     });
     assert!(permits.try_acquire_many(3));
+}
+
+/// Once, does one thing to the semaphore when it is armed, and another when it is asked after that, which is before the thread sleeps.
+struct Meddler<'a> {
+    permits: &'a Semaphore,
+    /// At first all are asked without being armed.
+    is_armed: bool,
+    deeds: Vec<fn(&Semaphore)>,
+    word: AtomicU32,
+}
+
+impl<'a> Meddler<'a> {
+    /// The last of the `deeds` is done first.
+    fn new(permits: &'a Semaphore, deeds: Vec<fn(&Semaphore)>) -> Self {
+        Self { permits, is_armed: false, deeds, word: AtomicU32::new(0) }
+    }
+
+    fn act(&mut self) {
+        if let Some(deed) = self.deeds.pop() {
+            deed(self.permits);
+        }
+    }
+}
+
+impl Source for Meddler<'_> {
+    fn word(&self) -> &dyn FutexWord {
+        &self.word
+    }
+
+    fn is_ready(&mut self) -> bool {
+        if self.is_armed {
+            self.act();
+        }
+        false
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.is_armed = true;
+        self.act();
+        Ok(Armed::at(0))
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {}
+}
+
+#[test]
+fn a_permit_that_is_away_for_a_moment_is_not_slept_beside() {
+    let permits = Semaphore::new(0).expect("a bound");
+    let give: fn(&Semaphore) = |permits| permits.release().expect("room");
+    let take: fn(&Semaphore) = |permits| assert!(permits.try_acquire());
+    // There when the semaphore is armed, gone when it is asked, and there again.
+    let (mut before, mut after) = (Meddler::new(&permits, vec![give]), Meddler::new(&permits, vec![give, take]));
+    let start = Instant::now();
+
+    let mut sources: [&mut dyn Source; 3] = [&mut before, &mut permits.until_available(1), &mut after];
+    let ready = wait_any(&mut sources, Deadline::after(LONG)).expect("tokens");
+
+    assert_eq!(ready, Some(1));
+    // At the deadline it would be found in any case.
+    assert!(start.elapsed() < LONG / 2, "asleep beside a permit");
 }
 
 /// Threads that wait for all and take one thing, beside threads that wait for one and take it, as long as there is something to be had.

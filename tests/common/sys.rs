@@ -171,6 +171,25 @@ impl Drop for Forked {
     }
 }
 
+/// Forks: the child, which gets 0, goes on from here like its parent. Only for roles; the child is to end by [`exit_now`].
+pub(crate) fn fork_here() -> u32 {
+    // SAFETY: the child does nothing but what the library under test must survive, and ends by `_exit`.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        die_with_parent();
+    }
+    u32::try_from(child).expect("a fork")
+}
+
+/// Reaps a child that was forked here, if it has ended, and well.
+pub(crate) fn has_ended_well(child: u32) -> bool {
+    let mut status = 0;
+    // SAFETY: `status` is an int to write to.
+    let reaped = unsafe { libc::waitpid(child as libc::pid_t, &raw mut status, libc::WNOHANG) };
+    assert_eq!(status, 0, "the child found something else");
+    reaped == child as libc::pid_t
+}
+
 /// Lets the next forked child be the first process of a new PID namespace.
 pub(crate) fn unshare_pids() {
     // SAFETY: no memory is involved.

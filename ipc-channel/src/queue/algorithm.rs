@@ -29,17 +29,20 @@ pub(super) struct Taking<'a, T: Pod + Described> {
 }
 
 impl<T: Pod + Described> Taking<'_, T> {
-    /// Receives them; says how many.
+    /// Receives them; says how many. In a child that was forked meanwhile they are its parent's, and so is the turn.
     #[inline]
-    pub(super) fn finish(self) -> usize {
+    pub(super) fn finish(self) -> Result<usize, Ended> {
         let Self { ring, turn, received, count } = self;
+        if !turn.is_own() {
+            return Err(Ended::Failed(Error::Forked));
+        }
         crash_point!("queue.recv.before_received");
         ring.set_received(received);
         crash_point!("queue.recv.after_received");
         drop(turn);
         crash_point!("queue.recv.after_unlock");
         ring.shared.producers_asleep.tell(count as u32);
-        count
+        Ok(count)
     }
 }
 
@@ -185,7 +188,7 @@ impl<T: Pod + Described> Ring<T> {
     /// Receives as many messages as there are and fit into `messages`; says how many. The end is as above.
     #[inline]
     pub(super) fn take(&self, messages: &mut [T], patience: Patience) -> Result<usize, Ended> {
-        Ok(self.begin_to_take(messages, patience)?.map_or(0, Taking::finish))
+        self.begin_to_take(messages, patience)?.map_or(Ok(0), Taking::finish)
     }
 
     /// Sends some of the messages, at least one, as soon as there is room.
@@ -213,7 +216,7 @@ impl<T: Pod + Described> Ring<T> {
     #[cold]
     pub(super) fn take_when_ready(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
         let (taking, awake) = self.begin_when_ready(messages, deadline)?;
-        let count = taking.finish();
+        let count = taking.finish()?;
         awake.has_acted();
         Ok(count)
     }

@@ -298,7 +298,7 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`recv`](Self::recv).
+    /// Those of [`recv`](Self::recv); [`Error::Forked`] in a child that is forked in `note` and returns from it: the message is its parent's.
     ///
     /// # Examples
     ///
@@ -325,7 +325,7 @@ impl<T: Pod + Described> Queue<T> {
             None => self.ring.begin_when_ready(slice::from_mut(&mut message), None)?,
         };
         let noted = note(&message);
-        taking.finish();
+        taking.finish()?;
         awake.has_acted();
         Ok(noted)
     }

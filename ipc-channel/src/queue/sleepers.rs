@@ -114,7 +114,7 @@ impl Sleepers {
     ) -> Result<(R, Awake<'_>), Ended> {
         let mut site = Site::of(home)?;
         let mut awake = Awake { sleepers: Some(self), owes: false };
-        let mut settled = None;
+        let mut settles = None;
         let mut is_over = false;
         loop {
             if !site.is_own() {
@@ -125,6 +125,11 @@ impl Sleepers {
             let epoch = site.epoch();
             let marked = self.mark();
             crash_point!("queue.wait.after_mark");
+            if settles.is_none_or(|(number, _)| number != marked) {
+                settles = Some((marked, settling()));
+            }
+            // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
+            let unsettled = settles.and_then(|(_, settled)| settled).filter(|settled| !settled.has_passed());
             if let Some(done) = attempt(&site)? {
                 return Ok((done, awake));
             }
@@ -133,12 +138,10 @@ impl Sleepers {
             if is_over {
                 return Err(Ended::TimedOut);
             }
-            let until = match (settling(), deadline) {
-                _ if settled == Some(marked) => deadline,
-                (Some(settled), Some(deadline)) => Some(settled.min(deadline)),
+            let until = match (unsettled, deadline) {
+                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
                 (some, None) | (None, some) => some,
             };
-            settled = Some(marked);
             let woken = site.wait(&self.0, marked, epoch, until);
             awake.owes = woken == futex::Woken::Maybe;
             is_over = deadline.is_some_and(Deadline::has_passed);
@@ -170,6 +173,50 @@ impl Drop for Awake<'_> {
         if let (true, Some(sleepers), Some(_)) = (self.owes, self.sleepers, identity::current()) {
             sleepers.wake(1);
             crash_point!("queue.wait.after_passing_on");
+        }
+    }
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::sync::atomic::AtomicBool;
+    use core::sync::atomic::Ordering::{Acquire, Release};
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(20);
+
+    /// Waits for the third look; somebody disturbs the sleep once. Returns when the looks were.
+    fn looks_of_one_who_is_disturbed() -> Vec<Instant> {
+        let (sleepers, is_there, mut looks) = (Sleepers::new(), AtomicBool::new(false), Vec::new());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                is_there.store(true, Release);
+                while futex::wake(&sleepers.0, 1) == 0 {}
+            });
+            while !is_there.load(Acquire) {
+                thread::yield_now();
+            }
+            let look = |_: &Site| {
+                looks.push(Instant::now());
+                Ok((looks.len() == 3).then_some(()))
+            };
+            sleepers.wait(&sleepers, Deadline::after(LONG), look).expect("three looks").1.has_acted();
+        });
+        looks
+    }
+
+    /// Whoever tells without a fence may have overlooked the mark for so long.
+    #[test]
+    fn a_sleep_that_is_disturbed_before_the_mark_has_settled_does_not_settle_it() {
+        let mut was_early = false;
+        while !was_early {
+            let looks = looks_of_one_who_is_disturbed();
+            was_early = looks[1] - looks[0] < Duration::from_micros(150);
+            assert!(looks[2] - looks[1] < LONG / 2, "no look after the time in which the mark settles");
         }
     }
 }

@@ -114,11 +114,18 @@ impl Lock {
     }
 }
 
+impl Turn<'_> {
+    /// Whether it is that of the calling process; not so in a child that was forked meanwhile.
+    #[inline]
+    pub(super) fn is_own(&self) -> bool {
+        identity::current().is_some_and(|current| current.is_same_process(self.token))
+    }
+}
+
 impl Drop for Turn<'_> {
     #[inline]
     fn drop(&mut self) {
-        // In a child that a signal handler has forked meanwhile, it is the parent's.
-        if identity::current().is_some_and(|current| current.is_same_process(self.token)) {
+        if self.is_own() {
             crash_point!("queue.turn.before_store");
             // Release pairs with the Acquire of the next owner.
             self.lock.0.store(0, Release);

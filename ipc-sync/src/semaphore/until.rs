@@ -42,7 +42,7 @@ impl Source for UntilAvailable<'_> {
         // As in `wait_for_many`: before the flag, and Acquire pairs with the Release in `wake`.
         let changes = self.semaphore.changes.load(Acquire);
         let mut state = self.semaphore.state.load(Relaxed);
-        // With a permit there, nobody has to be asked: `state` is what is slept on, and changes when the permit is taken.
+        // With a permit there, nobody has to be asked: see below.
         while state & self.flag() == 0 && (self.n != 1 || state & VALUE == 0) {
             match self.semaphore.state.compare_exchange_weak(state, state | self.flag(), Relaxed, Relaxed) {
                 Ok(_) => {
@@ -52,7 +52,8 @@ impl Source for UntilAvailable<'_> {
                 Err(now) => state = now,
             }
         }
-        Ok(Armed::at(if self.n == 1 { state } else { changes }))
+        // Never asleep beside a permit: one that was there a moment ago, and is again, wakes nobody. Nor without the flag.
+        Ok(Armed::at(if self.n == 1 { state & !VALUE | WAITING } else { changes }))
     }
 
     fn disarm(&mut self, may_be_woken: bool) {
