@@ -48,6 +48,8 @@ impl Region {
     ///
     /// A child takes part when it has opened the region, and not as soon as it has been started.
     pub fn peer(&self, pid: u32) -> Option<Peer> {
+        // One with the same id, who has been reaped or is another program now, may have died without anybody's notice.
+        self.attachment().sweep();
         let is_it = |card: &Card| card.pid == pid && card.pid_namespace == proof::own_namespace();
         self.peers_that(is_it).next()
     }
