@@ -460,10 +460,11 @@ impl Ends {
         let unsettled = if word == claim.token.word() | SLEEPY {
             settling().map(|longest| longest.min(Deadline::from_nanos(settled.load(Relaxed))))
         } else {
-            // SeqCst: the look at the ring that follows must not come before it.
-            let word = end.fetch_or(SLEEPY, SeqCst);
-            if word & !SLEEPY != claim.token.word() {
-                return Err(garbage(word));
+            // SeqCst: the look at the ring that follows must not come before it. An end that is closed, or another's, stays as it is.
+            let own = claim.token.word();
+            match end.compare_exchange(own, own | SLEEPY, SeqCst, Relaxed) {
+                Err(now) if now != own | SLEEPY => return Err(garbage(now)),
+                _ => {}
             }
             crash_point!("ends.wait.after_sleepy");
             settling().inspect(|until| settled.store(until.as_nanos(), Relaxed))

@@ -5,9 +5,9 @@
 use core::time::Duration;
 use std::thread;
 
-use shmkit_channel::{ChannelOptions, Receiver, RecvError, SendError, Sender};
+use shmkit_channel::{ChannelOptions, Endpoint, OpenError, Receiver, RecvError, SendError, Sender};
 use shmkit_core::wait::Source;
-use shmkit_core::{Deadline, wait_any};
+use shmkit_core::{Deadline, Region, wait_any};
 use shmkit_sync::Event;
 
 const LONG: Duration = Duration::from_secs(20);
@@ -103,4 +103,15 @@ fn an_end_can_be_waited_for_by_itself_after_it_was_waited_for_among_others() {
         tx.send(9).expect("room");
         assert_eq!(receiver.join().expect("no panic").expect("a message"), 9);
     });
+}
+
+#[test]
+fn an_end_that_is_closed_cannot_be_armed_and_stays_closed() {
+    let region = Region::anonymous(1 << 14).expect("a region");
+    let _tx: Sender<u64> = ChannelOptions::new().create_in(&region, "channel").expect("a channel");
+    let mut rx = Receiver::<u64>::open_in(&region, "channel").expect("the other end");
+    rx.close();
+
+    assert!(rx.arm().is_err());
+    assert!(matches!(Receiver::<u64>::open_in(&region, "channel"), Err(OpenError::Closed)));
 }
