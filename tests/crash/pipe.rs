@@ -52,7 +52,7 @@ fn maker(stage: &Stage, create: &str) -> Talker {
 fn create_before_the_other(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut talker = Talker::join(Net::Off, stage);
     victim.tell("go");
-    until("the victim's end", || has_died(victim));
+    until("the victim's leaving the table", || !stage.pids().contains(&victim.pid()));
     let opened = talker.ask("open");
     if opened == "ok" {
         let drained = talker.ask("drain 0");
@@ -69,6 +69,8 @@ fn open_while_the_other_waits(_other: &Name, victim: &mut Child, stage: &Stage) 
     talker.sleep_in("recv");
     victim.tell("go");
     assert_eq!(talker.reply().text, "Disconnected");
+    // Between the closes of its two halves it still receives, until its death is known.
+    until("the victim's leaving the table", || !stage.pids().contains(&victim.pid()));
     assert_eq!(talker.ask("send-many 0 2"), "Disconnected(..) 0");
 }
 
