@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(20);
+    const LONG: Duration = Duration::from_secs(2);
 
     /// Waits for the third look; somebody disturbs the sleep once. Returns when the looks were.
     fn looks_of_one_who_is_disturbed() -> Vec<Instant> {
@@ -215,8 +215,10 @@ mod tests {
         let mut was_early = false;
         while !was_early {
             let looks = looks_of_one_who_is_disturbed();
+            // One that was disturbed later may have settled by then, and sleep on.
             was_early = looks[1] - looks[0] < Duration::from_micros(150);
-            assert!(looks[2] - looks[1] < LONG / 2, "no look after the time in which the mark settles");
+            let looks_again = looks[2] - looks[1] < LONG / 2;
+            assert!(!was_early || looks_again, "no look after the time in which the mark settles");
         }
     }
 }
