@@ -7,7 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shmkit_channel::{ChannelOptions, Pipe, Readiness, RecvError, Sender};
+use shmkit_channel::{ByteSender, ChannelOptions, Pipe, Readiness, RecvError, Sender};
 use shmkit_core::{Deadline, wait_any};
 
 /// Longer than anything here takes.
@@ -101,4 +101,26 @@ fn one_who_waits_for_any_of_several_waits_beside_it() {
     assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
     tx.send(8).expect("room");
     assert!(is_readable(&readiness, BOUND));
+}
+
+#[test]
+fn frames_are_awaited_also_those_that_are_longer_than_the_channel() {
+    let (mut tx, mut rx) = ChannelOptions::new().capacity(1024).both::<ByteSender>().expect("a channel");
+    let readiness = rx.readiness().expect("a descriptor");
+    let frames: Vec<Vec<u8>> = [0, 1, 100, 5000, 250, 0, 3000].map(|len| vec![len as u8; len]).to_vec();
+    let to_send = frames.clone();
+    let sender = thread::spawn(move || to_send.iter().try_for_each(|frame| tx.send(frame)));
+    let mut received = Vec::new();
+    loop {
+        match rx.try_recv() {
+            Ok(frame) => received.push(frame),
+            Err(RecvError::Empty) => assert!(is_readable(&readiness, BOUND)),
+            Err(RecvError::Disconnected) => break,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    sender.join().expect("no panic").expect("a receiver");
+    assert_eq!(received, frames);
+    assert!(is_readable(&readiness, 20));
 }

@@ -5,7 +5,9 @@
 use core::time::Duration;
 use std::thread;
 
-use shmkit_channel::{ChannelOptions, Endpoint, OpenError, Receiver, RecvError, SendError, Sender};
+use shmkit_channel::{
+    ByteReceiver, ByteSender, ChannelOptions, Endpoint, OpenError, Receiver, RecvError, SendError, Sender,
+};
 use shmkit_core::wait::Source;
 use shmkit_core::{Deadline, Region, wait_any};
 use shmkit_sync::Event;
@@ -114,4 +116,48 @@ fn an_end_that_is_closed_cannot_be_armed_and_stays_closed() {
 
     assert!(rx.arm().is_err());
     assert!(matches!(Receiver::<u64>::open_in(&region, "channel"), Err(OpenError::Closed)));
+}
+
+#[test]
+fn a_receiver_of_frames_is_ready_when_there_is_a_whole_one_and_when_there_will_be_none() {
+    let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().capacity(1024).both().expect("a channel");
+    let event = Event::new();
+    let ready = |rx: &mut ByteReceiver| wait_any(&mut [&mut event.until_set(), rx], soon()).expect("a token");
+    let long: Vec<u8> = (0..5000u32).map(|number| number as u8).collect();
+
+    assert_eq!(ready(&mut rx), None);
+    tx.send(b"short").expect("room");
+    assert_eq!(ready(&mut rx), Some(1));
+    assert_eq!(rx.try_recv().expect("a frame"), b"short");
+    // Longer than the channel: it comes through only because who waits for it takes its parts.
+    thread::scope(|scope| {
+        let sender = scope.spawn(|| tx.send(&long));
+        let ready = wait_any(&mut [&mut event.until_set(), &mut rx], Deadline::after(LONG)).expect("a token");
+        assert_eq!(ready, Some(1));
+        sender.join().expect("no panic").expect("a receiver");
+    });
+    assert_eq!(rx.try_recv().expect("a frame"), long);
+    assert_eq!(ready(&mut rx), None);
+    drop(tx);
+    assert_eq!(ready(&mut rx), Some(1));
+    assert!(matches!(rx.try_recv(), Err(RecvError::Disconnected)));
+}
+
+#[test]
+fn a_sender_of_frames_is_ready_when_there_is_room_and_when_nobody_will_receive() {
+    let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().capacity(1024).both().expect("a channel");
+    let ready = |tx: &mut ByteSender| wait_any(&mut [tx], soon()).expect("a token");
+    let piece = vec![7; tx.longest_in_place()];
+
+    assert_eq!(ready(&mut tx), Some(0));
+    while tx.try_send(&piece).is_ok() {}
+    assert_eq!(ready(&mut tx), None);
+    thread::scope(|scope| {
+        scope.spawn(|| while rx.try_recv().is_ok() {});
+        assert_eq!(wait_any(&mut [&mut tx], Deadline::after(LONG)).expect("a token"), Some(0));
+    });
+    while tx.try_send(&piece).is_ok() {}
+    drop(rx);
+    assert_eq!(ready(&mut tx), Some(0));
+    assert!(matches!(tx.try_send(b""), Err(SendError::Disconnected(()))));
 }

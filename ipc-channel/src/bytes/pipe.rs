@@ -17,6 +17,7 @@ use crate::endpoint::ChannelOptions;
 use crate::endpoint::Endpoint;
 use crate::ends::Claim;
 use crate::error::{OpenError, RecvError, SendError};
+use crate::readiness::Readiness;
 
 /// How many bytes fit in if nothing else is said.
 const DEFAULT_CAPACITY: u64 = 64 << 10;
@@ -113,6 +114,12 @@ impl BytePipe {
     #[allow(clippy::missing_errors_doc, reason = "said there")]
     pub fn poll(&mut self, timeout: Duration) -> Result<bool, RecvError> {
         self.receiver.poll(timeout)
+    }
+
+    /// See [`ByteReceiver::readiness`].
+    #[allow(clippy::missing_errors_doc, reason = "said there")]
+    pub fn readiness(&mut self) -> Result<Readiness, RecvError> {
+        self.receiver.readiness()
     }
 
     /// The half that sends, with all that it can do.

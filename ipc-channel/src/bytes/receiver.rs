@@ -5,6 +5,7 @@ use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::time::Duration;
 use std::time::Instant;
 
+use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::ring::{ByteRing, Extent, FIRST, LAST, PAD, Place, Record, SharedBytes, WORD, stride};
@@ -12,6 +13,8 @@ use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
 use crate::error::{OpenError, RecvError};
+#[cfg(not(ipc_loom))]
+use crate::readiness::Readiness;
 
 /// The receiving end of a channel for frames: messages of bytes, each of any length.
 ///
@@ -189,6 +192,18 @@ impl ByteReceiver {
         }
     }
 
+    /// A descriptor that tells an event loop when there may be a frame, or the sender is gone: as [`Receiver::readiness`](crate::Receiver::readiness).
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Disconnected`] if this end was closed; [`RecvError::Failed`] without a thread or a descriptor to be had.
+    #[cfg(not(ipc_loom))]
+    pub fn readiness(&mut self) -> Result<Readiness, RecvError> {
+        let extent = self.extent;
+        let has_come = move |ring: &SharedBytes, position| has_come(ring, &extent, position);
+        Ok(self.end.readiness(self.place.position, has_come)?)
+    }
+
     /// Receives until nobody is there who would send, or this end cannot be used any more.
     pub fn iter(&mut self) -> Frames<'_> {
         Frames { receiver: self }
@@ -298,6 +313,7 @@ impl ByteReceiver {
                 }
                 Patience::None => {
                     if !self.end.is_other_gone_at_leisure()? {
+                        self.end.go_without(self.place.position)?;
                         return Err(RecvError::Empty);
                     }
                     // What was sent before that may have been missed by the look before.
@@ -388,9 +404,37 @@ impl ByteReceiver {
 
     #[cold]
     fn wait_for_record(&mut self, deadline: Option<Deadline>) -> Result<(), Ended> {
+        self.end.expect(self.place.position);
         let (ring, place, extent) = (self.end.channel(), self.place, self.extent);
         self.end.wait(deadline, || place.record(ring, &extent).map(|record| record.map(|_| ())).transpose())??;
         Ok(())
+    }
+}
+
+/// Whether the record at this position has come, or there is garbage, which is for the owner to find.
+#[cfg(not(ipc_loom))]
+fn has_come(ring: &SharedBytes, extent: &Extent, position: u64) -> bool {
+    !matches!(Place::of(position, extent).record(ring, extent), Ok(None))
+}
+
+/// Ready when there is a whole frame, or nobody is there who would send one.
+impl Source for ByteReceiver {
+    fn word(&self) -> &dyn FutexWord {
+        self.end.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        // What is wrong, the receiving tells.
+        !matches!(self.look(&mut []), Ok(None)) || self.end.is_other_gone().unwrap_or(true)
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.end.expect(self.place.position);
+        self.end.arm()
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {
+        self.end.disarm();
     }
 }
 

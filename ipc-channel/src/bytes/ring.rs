@@ -209,10 +209,15 @@ impl Place {
         // Acquire: if a predecessor died, this is the last that it has stored.
         let position = ring.received.load(Acquire);
         if position % WORD as u64 == 0 {
-            Ok(Self { position, at: (position % extent.size as u64) as usize })
+            Ok(Self::of(position, extent))
         } else {
             Err(Error::Corrupted { what: "position of the receiver", found: position })
         }
+    }
+
+    /// The place at this position, a multiple of 8.
+    pub(crate) fn of(position: u64, extent: &Extent) -> Self {
+        Self { position, at: (position % extent.size as u64) as usize }
     }
 
     /// The place `stride` bytes on, which go no further than to the end of the ring.

@@ -6,6 +6,7 @@ use core::time::Duration;
 use std::io::IoSlice;
 use std::time::Instant;
 
+use shmkit_core::wait::{self, Armed, FutexWord};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::ring::{ByteRing, Extent, FIRST, LAST, PAD, Place, Record, SharedBytes, WORD, find_tail, stride};
@@ -431,6 +432,27 @@ impl Source<'_> {
             at += now.len();
             len -= now.len();
         }
+    }
+}
+
+/// Ready when there is room for any frame that goes in [one piece](ByteSender::longest_in_place), or nobody is there who would receive it.
+impl wait::Source for ByteSender {
+    fn word(&self) -> &dyn FutexWord {
+        self.end.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        // What is wrong, the sending tells.
+        let need = self.slot(self.extent.longest).need;
+        !matches!(Self::is_ready(self, need), Ok(false))
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.end.arm()
+    }
+
+    fn disarm(&mut self, _may_be_woken: bool) {
+        self.end.disarm();
     }
 }
 
