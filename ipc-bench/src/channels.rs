@@ -6,7 +6,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit::{
-    ChannelOptions, Described, Endpoint, Error, OpenError, Pipe, Queue, Receiver, Region, Sender, bytemuck::Pod,
+    ByteReceiver, ByteSender, ChannelOptions, Described, Endpoint, Error, OpenError, Pipe, Queue, Receiver, Region,
+    Sender, bytemuck::Pod,
 };
 
 use crate::message::{Carrier, Receiving, Sending};
@@ -90,6 +91,50 @@ impl<const CAPACITY: usize> Carrier<[u64]> for OneWay<CAPACITY> {
 
     fn receiver(&self, lane: usize) -> io::Result<Receiver<u64>> {
         Carrier::<u64>::receiver(self, lane)
+    }
+}
+
+/// Channels for frames, of one way each and `CAPACITY` bytes.
+pub struct Frames<const CAPACITY: usize>(Channels);
+
+impl<const CAPACITY: usize> Place for Frames<CAPACITY> {
+    fn create(_: usize) -> io::Result<Self> {
+        Channels::create().map(Frames)
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.0.0)
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Channels::attach(address).map(Frames)
+    }
+}
+
+impl<const CAPACITY: usize> Carrier<[u8]> for Frames<CAPACITY> {
+    type Sender = ByteSender;
+    type Receiver = ByteReceiver;
+
+    fn sender(&self, lane: usize) -> io::Result<ByteSender> {
+        self.0.make(lane, CAPACITY)
+    }
+
+    fn receiver(&self, lane: usize) -> io::Result<ByteReceiver> {
+        self.0.open(lane)
+    }
+}
+
+impl Sending<[u8]> for ByteSender {
+    #[inline]
+    fn send(&mut self, message: &[u8]) {
+        ByteSender::send(self, message).expect("a receiver");
+    }
+}
+
+impl Receiving<[u8]> for ByteReceiver {
+    #[inline]
+    fn receive(&mut self, message: &mut [u8]) {
+        assert_eq!(self.recv_into(message).expect("a sender"), message.len());
     }
 }
 

@@ -1,6 +1,7 @@
 //! Frames: messages of bytes, streaming from one process to another.
 
-use crate::figure::Comparison;
+use crate::channels::Frames;
+use crate::figure::{Comparison, SUBJECT};
 use crate::memcpy::{Buffer, MEMCPY, TWO_SLOTS};
 use crate::message::{Cast, Frame, Stream};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
@@ -19,11 +20,12 @@ pub const LARGE: Game = Game {
     what: "frames of 64 KiB, stream",
     conditions: "each frame is copied from private memory and to private memory; the bare copies by way of a shared \
                  buffer of 16 frames, or of two, looking for one another; the peers know the length and send none; \
-                 pipe(2) with a buffer of 1 MiB, shmem-ipc with a ring of 1 MiB",
+                 ours, pipe(2) and shmem-ipc with room for 1 MiB",
     members: 2,
     cpus: Cpus::Two,
     measure: Measure::Bytes(64 << 10),
     entries: &[
+        Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Frames<MIB>>>(SUBJECT),
         Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Buffer<{ 64 * KIB }, 16, 1>>>(MEMCPY),
         Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Buffer<{ 64 * KIB }, 2, 1>>>(TWO_SLOTS),
         Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Pipes>>(PIPE),
@@ -51,6 +53,7 @@ struct Size<const SIZE: usize, const SLOTS: usize, const PAUSES: u32>;
 
 impl<const SIZE: usize, const SLOTS: usize, const PAUSES: u32> Size<SIZE, SLOTS, PAUSES> {
     const ENTRIES: &'static [Entry] = &[
+        Entry::of::<Cast<Stream, Frame<SIZE>, Frames<MIB>>>(SUBJECT),
         Entry::of::<Cast<Stream, Frame<SIZE>, Buffer<SIZE, SLOTS, PAUSES>>>(MEMCPY),
         Entry::of::<Cast<Stream, Frame<SIZE>, Pipes>>(PIPE),
         Entry::of::<Cast<Stream, Frame<SIZE>, Sockets>>(SOCKET),
