@@ -5,7 +5,7 @@
 //! side, and rings. It serves ends of every origin, and costs the sender nothing that a sleeping receiver would not cost, either.
 //!
 //! As long as there is a watcher, it is the only one of its process who sleeps at the end in shared memory: an owner that wants to wait there, too, waits
-//! for the bell instead. So ASLEEP still has one master.
+//! for the bell instead. So `asleep` still has one master.
 //!
 //! # States of the desk, where the two meet
 //!
