@@ -72,6 +72,8 @@ pub mod own_types;
 
 pub use shmkit_channel::*;
 pub use shmkit_core::*;
+#[cfg(feature = "process")]
+pub use shmkit_process as process;
 pub use shmkit_sync::*;
 
 /// The crate behind the bound on what a [`Mutex`] can hold.

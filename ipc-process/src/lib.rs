@@ -1,0 +1,8 @@
+//! Processes, pools of them, and maps and vectors that they share: part of shmkit.
+
+#![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
+
+mod map;
+mod pool;
+mod process;
+mod vec;

@@ -1,0 +1,1 @@
+//! A hash map in a region.

@@ -1,0 +1,1 @@
+//! Processes that run a function of the same program.

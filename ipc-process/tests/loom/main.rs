@@ -1,0 +1,3 @@
+//! Models of this crate's algorithms; see `docs/TESTING.md`.
+
+#![cfg(ipc_loom)]
