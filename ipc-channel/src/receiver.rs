@@ -4,12 +4,14 @@ use core::fmt;
 use core::slice;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -57,6 +59,10 @@ impl<T: Pod + Described> Half for Receiver<T> {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 
@@ -210,6 +216,12 @@ impl<T: Pod + Described> Receiver<T> {
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn readiness(&mut self) -> Result<(Readiness, crate::end::Life), RecvError> {
         Ok(self.end.readiness(self.place.number::<T>(), has_come)?)
+    }
+
+    /// The same without a thread, by a bell that the sender has, too.
+    #[cfg(ipc_loom)]
+    pub(crate) fn readiness_by_bell(&mut self, bell: &Arc<Bell>) -> Result<Readiness, RecvError> {
+        Ok(self.end.readiness_by_bell(Arc::clone(bell), self.place.number::<T>(), has_come)?)
     }
 
     /// How many messages fit into the channel.

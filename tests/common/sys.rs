@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -231,6 +231,16 @@ pub(crate) fn make_fifo(path: &str) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
+/// A new `eventfd`.
+pub(crate) fn event_fd() -> OwnedFd {
+    // SAFETY: the call takes numbers; the descriptor is new and nobody else's.
+    unsafe {
+        let file = libc::eventfd(0, libc::EFD_CLOEXEC);
+        assert!(file >= 0);
+        OwnedFd::from_raw_fd(file)
+    }
+}
+
 /// An anonymous memory file with no seals.
 pub(crate) fn memory_file() -> fs::File {
     use std::os::fd::FromRawFd;
@@ -288,7 +298,7 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::os::fd::OwnedFd {
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         assert!(!header.is_null(), "no descriptor came");
         let file = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
-        std::os::fd::OwnedFd::from_raw_fd(file)
+        OwnedFd::from_raw_fd(file)
     }
 }
 

@@ -3,12 +3,14 @@
 use core::fmt;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::ring::{ByteRing, Extent, FIRST, LAST, PAD, Place, Record, SharedBytes, WORD, stride};
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -87,6 +89,10 @@ impl Half for ByteReceiver {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 
