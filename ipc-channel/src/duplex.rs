@@ -304,5 +304,30 @@ macro_rules! duplex_endpoint {
     };
 }
 
+/// Implements [`Source`](shmkit_core::wait::Source) for what stands for its field that receives.
 #[cfg(not(ipc_loom))]
-pub(crate) use {duplex_endpoint, one_way_endpoint};
+macro_rules! receiving_source {
+    ([$($parameter:tt)*] $end:ty, $receiver:ident) => {
+        /// What is waited for is something to receive, as with its half that receives.
+        impl<$($parameter)*> shmkit_core::wait::Source for $end {
+            fn word(&self) -> &dyn shmkit_core::wait::FutexWord {
+                self.$receiver.word()
+            }
+
+            fn is_ready(&mut self) -> bool {
+                shmkit_core::wait::Source::is_ready(&mut self.$receiver)
+            }
+
+            fn arm(&mut self) -> Result<shmkit_core::wait::Armed, shmkit_core::Error> {
+                self.$receiver.arm()
+            }
+
+            fn disarm(&mut self, may_be_woken: bool) {
+                self.$receiver.disarm(may_be_woken);
+            }
+        }
+    };
+}
+
+#[cfg(not(ipc_loom))]
+pub(crate) use {duplex_endpoint, one_way_endpoint, receiving_source};

@@ -287,7 +287,7 @@ impl<H: Head> End<H> {
     /// Clears the bell and leaves word that it is to be rung, unless there is a reason to ring it at once.
     fn leave_word(&self, bell: &Bell, has_come: impl Fn() -> bool) -> Result<(), Ended> {
         self.check()?;
-        // Before the word: a ring that is cleared here is for what the looks below see.
+        // Before the looks below, which see what a ring that is cleared here was for.
         bell.clear();
         let is_seen = self.channel.ends().arm_bell(&self.claim)?;
         if !is_seen || has_come() || self.is_other_gone_at(&self.site)? {

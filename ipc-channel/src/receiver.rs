@@ -177,8 +177,10 @@ impl<T: Pod + Described> Receiver<T> {
 
     /// A descriptor that tells an event loop when there may be a message, or the sender is gone; see [`Readiness`] for how it is used.
     ///
-    /// The first call starts a thread, which sleeps with a small stack until there is something to tell, and ends with this receiver. The blocking calls
-    /// still work, and are a little slower then.
+    /// An end that was handed over by a [`Ticket`](crate::Ticket), or whose other end was, has the descriptor already, and so has the sender, which
+    /// writes to it. For others, opened by name, the first call starts a thread, which sleeps with a small stack until there is something to tell, and
+    /// ends with this receiver; so it is, too, in a process that [has no keeper](shmkit_core::RegionOptions::keeper). The blocking calls still work, and are a little slower
+    /// then.
     ///
     /// # Errors
     ///
