@@ -1,7 +1,7 @@
 //! The readiness of a receiver: its owner, its watcher, and the sender.
 
 use shmkit_channel::model::{Carried, Channel};
-use shmkit_channel::{Readiness, Receiver, RecvError};
+use shmkit_channel::{Readiness, Receiver, RecvError, Sender};
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, spawn, spawn_mortal};
 use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_core::wait::Site;
@@ -130,23 +130,41 @@ fn send_one(channel: &Channel<u64>, bell: &Carried) {
     tx.send(7).expect("room");
 }
 
-#[test]
-fn an_event_loop_with_a_carried_bell_sleeps_through_no_message_and_no_close() {
-    explore(2, || {
-        let region = Attachment::new(2);
-        let (channel, bell) = (Channel::<u64>::new(2, false), Carried::new());
-        let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
-        let (mut rx, readiness) = carried(&channel, &receiver, &bell);
-        let thread = spawn(&sender, {
-            let (channel, bell) = (channel.clone(), bell.clone());
-            move || send_one(&channel, &bell)
-        });
-        assert_eq!(next_carried(&mut rx, &readiness), Some(7));
-        assert_eq!(next_carried(&mut rx, &readiness), None);
-        thread.join().unwrap();
-        drop(rx);
-        end(&region, []);
+/// What an event loop gets first from a sender that leads this life.
+fn first_of(life: impl Fn(Sender<u64>) + Clone + Send + Sync + 'static) -> Option<u64> {
+    let region = Attachment::new(2);
+    let (channel, bell) = (Channel::<u64>::new(2, false), Carried::new());
+    let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
+    let (mut rx, readiness) = carried(&channel, &receiver, &bell);
+    let thread = spawn(&sender, {
+        let (channel, life) = (channel.clone(), life.clone());
+        move || {
+            let mut tx = channel.sender().expect("an end");
+            bell.carry(&mut tx);
+            life(tx);
+        }
     });
+    let first = next_carried(&mut rx, &readiness);
+    thread.join().unwrap();
+    drop(rx);
+    end(&region, []);
+    first
+}
+
+#[test]
+fn an_event_loop_with_a_carried_bell_sleeps_through_no_message() {
+    explore(3, || {
+        let send_and_stay = |mut tx: Sender<u64>| {
+            tx.send(7).expect("room");
+            core::mem::forget(tx);
+        };
+        assert_eq!(first_of(send_and_stay), Some(7));
+    });
+}
+
+#[test]
+fn an_event_loop_with_a_carried_bell_sleeps_through_no_close() {
+    explore(3, || assert_eq!(first_of(drop), None));
 }
 
 #[test]
