@@ -105,14 +105,15 @@ pub(crate) fn close_from(first: u32) {
     assert_eq!(closed, 0);
 }
 
-/// Keeps this thread on one CPU; `idle` lets it run only when nobody else wants to run there.
+/// Keeps this thread on one CPU; with `idle`, it takes that from nobody when it is woken. It has its share all the same, or on a busy machine it would not
+/// come to anything for seconds, not even to its end.
 pub(crate) fn stay_on_cpu_0(idle: bool) {
     // SAFETY: both structures are plain numbers that live over the calls.
     unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(0, &mut cpus);
         assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus), 0);
-        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        let policy = if idle { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
         let param: libc::sched_param = std::mem::zeroed();
         assert_eq!(libc::sched_setscheduler(0, policy, &raw const param), 0);
     }
