@@ -37,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) unlink_on_drop: bool,
     /// A thread may be started that hears and tells of deaths.
     pub(crate) keeper: bool,
+    /// Whether the others in it keep to the rules.
+    pub(crate) trusted: bool,
 }
 
 /// A mapped region of which this process is a participant. There is one per region and process, however often it is opened.
@@ -90,6 +92,11 @@ impl Attachment {
         &self.region
     }
 
+    /// Whether the others in it are trusted to keep to the rules.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.region.is_trusted()
+    }
+
     #[inline]
     pub(crate) fn news(&self) -> &News {
         &self.region.fixed().news
@@ -130,6 +137,8 @@ impl Attachment {
             }
         }
         if let Some(of_parent) = participation.take() {
+            self.index.store(usize::MAX, Relaxed);
+            self.has_keeper.store(false, Relaxed);
             of_parent.forget();
         }
         let participants = self.participants();
