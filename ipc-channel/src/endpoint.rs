@@ -214,12 +214,12 @@ pub(crate) mod sealed {
         Second,
     }
 
-    /// What to do with a reservation.
+    /// What to do with an end that a ticket is for.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Reservation {
-        /// Make it, of an end that nobody has.
-        Make,
-        /// Look whether it still stands.
+    pub enum OnTicket {
+        /// Reserve it. Nobody has it.
+        Reserve,
+        /// Look whether it still is reserved.
         Check,
         /// Close the end if nobody has come.
         Close,
@@ -239,7 +239,7 @@ pub(crate) mod sealed {
         /// Makes the second end, which is reserved under `token`, that of the calling process.
         fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError>;
 
-        /// Does something with the reservation of the second end under `token`.
-        fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError>;
+        /// Does something with the second end, which is, or is to be, reserved under `token`.
+        fn on_ticket(region: &Region, name: &str, token: Token, act: OnTicket) -> Result<(), OpenError>;
     }
 }
