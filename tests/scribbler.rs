@@ -20,9 +20,9 @@ use shmkit::{
     UntrustedSemaphore,
 };
 
-use common::{Child, Parent, Party, Random, Stage, fork, now_ns, party, prompt, receive_fd, roles, send_fd};
+use common::{Child, Parent, Party, Random, Stage, fork, now_ns, party, prompt, receive_fd, roles, send_fd, until};
 
-roles!(party, victim);
+roles!(party, victim, burdened);
 
 /// The longest that a call may take that was to take a millisecond, on a machine that does other things as well.
 const BOUND: Duration = Duration::from_secs(5);
@@ -359,17 +359,75 @@ fn whatever_a_peer_scribbles_nobody_crashes_hangs_grows_or_hears_late_of_deaths_
     assert_eq!(owner.ask("lock"), "ok");
     let mut victim = Child::spawn("victim", &[stage.name()]);
     hear_until(&mut victim, "go");
+    // So nobody else is there who could tell of the death.
+    let _name = stage.leave();
 
     let killed = owner.kill();
 
     hear_until(&mut victim, "end");
-    let answer = victim.hear();
+    assert_news(&victim.hear(), killed);
+    let growth: u64 = victim.hear().parse().expect("a number");
+    assert!(growth < 16 << 20, "the memory has grown by {growth} bytes");
+    victim.finish();
+}
+
+/// With one more, as many regions as one keeper looks after.
+const REGIONS: usize = 59;
+
+/// The most participants that there can be in one.
+const MOST: usize = 4096;
+
+/// Says in all tables that everybody has just died, again and again.
+fn cry_wolf(regions: &[UntrustedRegion]) {
+    let file = |region: &UntrustedRegion| File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
+    let prey: Vec<_> = regions.iter().map(|region| Prey::map(&file(region))).collect();
+    let (roster, tokens) = ((256 + 64) / 8, 384 / 8);
+    for round in 1_u64.. {
+        for prey in &prey {
+            for index in 1..MOST {
+                // Liveness: the kernel has seen it die. Process id: that of the first process of all, which has not.
+                prey.word(tokens + MOST + 8 * index).store((1 << 32) | 0xc000_0001, Relaxed);
+                prey.word(tokens + index).store((round << 40) | ((index as u64) << 28), Relaxed);
+            }
+            prey.word(roster).fetch_add(1, Relaxed);
+        }
+    }
+}
+
+// Has many regions open in which somebody cries wolf, and waits for the mutex of the stage.
+fn burdened(parent: &mut Parent) {
+    let hostile = || RegionOptions::new().participants(MOST as u32).anonymous_untrusted(64).expect("a region");
+    let regions: Vec<_> = (0..REGIONS).map(|_| hostile()).collect();
+    let stage = Stage::open(parent.argument(0));
+    let _wolf = fork(|| cry_wolf(&regions));
+    until("all to be said dead", || regions.iter().all(|region| region.participants().len() > MOST / 2));
+    parent.say("go");
+    parent.say(format!("{} {}", stage.mutex.lock().is_err(), now_ns()));
+}
+
+#[test]
+fn news_of_a_death_comes_at_once_however_many_are_said_to_have_died_in_hostile_regions() {
+    let stage = Stage::create();
+    let mut owner = Party::join(&stage);
+    assert_eq!(owner.ask("lock"), "ok");
+    let mut burdened = Child::spawn("burdened", &[stage.name()]);
+    burdened.expect("go");
+    burdened.until_asleep();
+    // So nobody else is there who could tell of the death.
+    let _name = stage.leave();
+
+    let killed = owner.kill();
+
+    assert_news(&burdened.hear(), killed);
+    burdened.finish();
+}
+
+/// Whether an answer says that the lock came from a dead, soon after it was killed.
+#[track_caller]
+fn assert_news(answer: &str, killed: u64) {
     let (poisoned, at) = answer.split_once(' ').expect("two parts");
     assert_eq!(poisoned, "true");
     let took = Duration::from_nanos(at.parse::<u64>().expect("a time").saturating_sub(killed));
     println!("the news of a death in another region took {took:?}");
     assert!(took < prompt(), "the news of a death in another region took {took:?}");
-    let growth: u64 = victim.hear().parse().expect("a number");
-    assert!(growth < 16 << 20, "the memory has grown by {growth} bytes");
-    victim.finish();
 }
