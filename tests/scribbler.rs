@@ -84,7 +84,7 @@ fn scribble(socket: &UnixStream) {
         let words = prey.len / 8;
         // The table of participants with all before it, the directory with all that is in it, or everything.
         let table = (384 + 16 * 72) / 8;
-        let (area, at_full_speed): (Range<usize>, _) = match random.below(4) {
+        let (area, at_full_speed): (Range<usize>, _) = match random.below(6) {
             0 => (0..table, true),
             1 => (table..words / 3, true),
             2 => (0..words, true),
@@ -93,12 +93,15 @@ fn scribble(socket: &UnixStream) {
         };
         let tokens = [384 / 8, 384 / 8 + 1];
         while !has_come(socket) {
-            for _ in 0..1000 {
-                let index = area.start + random.below((area.end - area.start) as u64) as usize;
+            // In one place for a while: others meet with several changes that belong together.
+            let start = area.start + random.below((area.end - area.start) as u64) as usize;
+            let window = (start..(start + 32).min(area.end)).len() as u64;
+            for _ in 0..200 {
+                let index = start + random.below(window) as usize;
                 let word = prey.word(index);
                 let old = word.load(Relaxed);
                 word.store(
-                    match random.below(12) {
+                    match random.below(16) {
                         0 => 0,
                         1 => random.below(u64::MAX),
                         2 => old ^ (1 << random.below(64)),
@@ -112,15 +115,20 @@ fn scribble(socket: &UnixStream) {
                         9 => old | 1,
                         // A place before, or the same: directories that lead back, rings that do not end.
                         10 => (index as u64 * 8).saturating_sub(random.below(512)),
-                        _ => (random.below(64) << 36) | (random.below(16) << 32) | random.below(300),
+                        11 => (random.below(64) << 36) | (random.below(16) << 32) | random.below(300),
+                        // What counts messages and bytes, in a header that is right otherwise.
+                        12 => old ^ (1 << random.below(12)),
+                        13 => old | 0x3f,
+                        14 => (old & !0xffff_ffff) | random.below(1 << 13),
+                        _ => old.wrapping_add(1),
                     },
                     Relaxed,
                 );
                 if !at_full_speed {
-                    random.pause(Duration::from_micros(20));
+                    random.pause(Duration::from_micros(100));
                 }
             }
-            if random.below(50) == 0 {
+            if random.below(200) == 0 {
                 // SAFETY: no memory of ours is touched. What was there is zero then.
                 unsafe {
                     let hole = libc::FALLOC_FL_PUNCH_HOLE | libc::FALLOC_FL_KEEP_SIZE;
