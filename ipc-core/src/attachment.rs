@@ -197,17 +197,20 @@ impl Attachment {
     fn leave(&self, mine: Participation) {
         // A signal handler may fork meanwhile; in the child, this is its parent's business.
         let is_parents = || !identity::drawn().is_some_and(|own| own.is_same_process(mine.token));
+        let is_whole = self.region.check_size().is_ok();
         if let Some(seat) = &mine.seat {
             let participants = self.participants();
             let liveness = participants.liveness_word(mine.index);
-            seat.close(|| is_parents() || liveness.load(Relaxed) & OWNER_DIED != 0);
+            seat.close(|| is_parents() || is_whole && liveness.load(Relaxed) & OWNER_DIED != 0);
         }
         if is_parents() {
             mine.forget();
             return;
         }
         crash_point!("detach.after_close");
-        self.participants().leave(mine.index, mine.token);
+        if is_whole {
+            self.participants().leave(mine.index, mine.token);
+        }
         crash_point!("detach.after_leave");
         if let Some(seat) = mine.seat {
             // A window that cannot be cleared keeps its slot: it still shows the region's page.

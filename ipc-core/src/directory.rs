@@ -129,7 +129,7 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 pub(crate) fn objects(region: &Mapped) -> impl Iterator<Item = Result<Object, Error>> + '_ {
     let mut at = region.layout().data();
     let mut left = if region.is_trusted() { usize::MAX } else { MOST_OBJECTS };
-    let end = end(region);
+    let end = region.check_size().and_then(|()| end(region));
     let mut failed = None;
     let end = end.unwrap_or_else(|error| {
         failed = Some(error);
@@ -176,6 +176,7 @@ fn look_up(region: &Mapped, name: &str) -> Result<Option<Object>, Error> {
 
 /// Adds an object, which `write` fills, given its address; fails if there is one of this name.
 pub(crate) fn insert(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u8)) -> Result<Object, Error> {
+    region.check_size()?;
     let directory = &region.fixed().directory;
     let deadline = if region.is_trusted() { None } else { Deadline::after(PATIENCE) };
     let held = directory.lock.lock(deadline).map_err(|error| match error {

@@ -196,6 +196,18 @@ impl Mapped {
         unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
     }
 
+    /// Looks whether the file still is as long as the region, which the file of an anonymous one always is. Whoever touches what was cut off dies of
+    /// SIGBUS, so this is asked where somebody begins to use something.
+    pub(crate) fn check_size(&self) -> Result<(), Error> {
+        let expected = self.layout.size as u64;
+        // Without our descriptor there is nobody to ask.
+        let status = file::status(&*self.file).ok().filter(|status| status.id == self.id);
+        match status {
+            Some(status) if status.size < expected => Err(Error::WrongSize { expected, found: status.size }),
+            _ => Ok(()),
+        }
+    }
+
     /// The addresses of the region.
     pub(crate) fn addresses(&self) -> core::ops::Range<usize> {
         let base = self.memory.base() as usize;
