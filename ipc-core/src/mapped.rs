@@ -196,6 +196,11 @@ impl Mapped {
         unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
     }
 
+    /// Whether it has no name, and so a size that cannot change; not so if somebody else has mapped it.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.path.is_none() && matches!(self.memory, Memory::Ours(_))
+    }
+
     /// Looks whether the file still is as long as the region, which the file of an anonymous one always is. Whoever touches what was cut off dies of
     /// SIGBUS, so this is asked where somebody begins to use something.
     pub(crate) fn check_size(&self) -> Result<(), Error> {
