@@ -263,7 +263,7 @@ impl RegionOptions {
     ///
     /// [`Error::NotSealed`] if its size could still be changed; [`Error::OtherTrust`]; otherwise as for [`open`](Self::open).
     pub fn from_fd(&self, file: OwnedFd) -> Result<Region> {
-        self.from_fd_with(file, true)
+        self.open_file(file, true)
     }
 
     /// Opens the anonymous region behind `file`, which peers have who are not trusted.
@@ -272,10 +272,10 @@ impl RegionOptions {
     ///
     /// As for [`from_fd`](Self::from_fd).
     pub fn from_fd_untrusted(&self, file: OwnedFd) -> Result<UntrustedRegion> {
-        self.from_fd_with(file, false).map(UntrustedRegion::of)
+        self.open_file(file, false).map(UntrustedRegion::of)
     }
 
-    fn from_fd_with(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
+    fn open_file(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
         let status = file::status(&file)?;
         if !status.is_file {
             return Err(Error::NotARegion { what: "it is no regular file" });
