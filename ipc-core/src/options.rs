@@ -276,6 +276,11 @@ impl RegionOptions {
     }
 
     fn open_file(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
+        // Before anything else where it comes from somebody who is not trusted: only memory files have seals, and to ask for them takes no file system, which
+        // might be the sender's, and not answer.
+        if !trusted && !file::is_sealed(&file) {
+            return Err(Error::NotSealed);
+        }
         let status = file::status(&file)?;
         if !status.is_file {
             return Err(Error::NotARegion { what: "it is no regular file" });
