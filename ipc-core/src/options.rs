@@ -266,7 +266,8 @@ impl RegionOptions {
         self.open_file(file, true)
     }
 
-    /// Opens the anonymous region behind `file`, which peers have who are not trusted.
+    /// Opens the anonymous region behind `file`, which peers have who are not trusted. It is mapped with ordinary pages, which come when they are touched, whatever
+    /// these options say.
     ///
     /// # Errors
     ///
@@ -291,7 +292,9 @@ impl RegionOptions {
         if !file::has_ordinary_pages(&file) {
             return Err(Error::NotARegion { what: "it has huge pages" });
         }
-        let mapped = || Ok(Mapped::open(file.try_clone()?, None, self.wishes)?.trusted(trusted));
+        // Whoever is not trusted has chosen the size: it is not for all of it to be there.
+        let wishes = if trusted { self.wishes } else { Wishes::default() };
+        let mapped = || Ok(Mapped::open(file.try_clone()?, None, wishes)?.trusted(trusted));
         Ok(Region::of(registry::attach(status.id, self.terms_of(trusted), mapped)?))
     }
 
