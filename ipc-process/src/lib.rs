@@ -4,5 +4,9 @@
 
 mod map;
 mod pool;
+#[cfg(not(ipc_loom))]
 mod process;
 mod vec;
+
+#[cfg(not(ipc_loom))]
+pub use process::*;
