@@ -144,9 +144,12 @@ fn of_those_that_are_terminated_or_killed_right_after_their_start_none_is_lost()
     for (number, process) in processes.iter().enumerate() {
         if number % 2 == 0 { process.kill() } else { process.terminate() }.unwrap();
     }
-    for (number, process) in processes.into_iter().enumerate() {
-        let signal = if number % 2 == 0 { libc::SIGKILL } else { libc::SIGTERM };
-        assert_eq!(process.wait_timeout(BOUND).unwrap().signal(), Some(signal));
+    for (number, mut process) in processes.into_iter().enumerate() {
+        let expected = if number % 2 == 0 { libc::SIGKILL } else { libc::SIGTERM };
+        match process.join_timeout(BOUND) {
+            Err(JoinError::Ended { status, .. }) => assert_eq!(status.signal(), Some(expected)),
+            joined => panic!("{joined:?}"),
+        }
     }
 }
 

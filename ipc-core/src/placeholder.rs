@@ -76,7 +76,14 @@ impl Placeholder {
         name[..NAME.len()].copy_from_slice(NAME);
         participants.attach(claim.index, &Card { token, liveness: UNWATCHED, pid: 0, pid_namespace: 0, name });
         crash_point!("placeholder.new.after_attach");
-        Ok(Self { region: region.clone(), index: claim.index, token, file: Some(claim.file), held_by, is_handed_over: AtomicBool::new(false) })
+        Ok(Self {
+            region: region.clone(),
+            index: claim.index,
+            token,
+            file: Some(claim.file),
+            held_by,
+            is_handed_over: AtomicBool::new(false),
+        })
     }
 
     /// Opens the region of the placeholder that `file` may be the file of. It stays untouched, whatever it is.
@@ -96,7 +103,14 @@ impl Placeholder {
     pub fn of_file(region: Region, file: OwnedFd, token: Token) -> Result<Option<Self>> {
         let held_by = ensure_token()?;
         let index = region.mapped().participants().index_of(token);
-        Ok(index.map(|index| Self { region, index, token, file: Some(file), held_by, is_handed_over: AtomicBool::new(false) }))
+        Ok(index.map(|index| Self {
+            region,
+            index,
+            token,
+            file: Some(file),
+            held_by,
+            is_handed_over: AtomicBool::new(false),
+        }))
     }
 
     /// Takes possession of an inherited descriptor, so that no child inherits it from here.

@@ -37,9 +37,9 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 #[cfg(feature = "serde")]
 use crate::error::Result as RegionResult;
+use crate::sys::file;
 #[cfg(feature = "serde")]
 use crate::sys::file::FileId;
-use crate::sys::file;
 use crate::sys::passing::{self, MOST_FILES, Patience};
 
 /// Up to how many bytes travel in the message itself.

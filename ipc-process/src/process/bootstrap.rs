@@ -117,7 +117,9 @@ mod tests {
         let bootstrap =
             Bootstrap { function, name: "one".into(), is_named: true, is_daemon: false, parent: 7, has_output: false };
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("a device"));
-        let parcel = bootstrap.pack(Parcel { bytes: vec![5], files: Vec::new() }, Own { parent: null(), output: None }).expect("plain values");
+        let parcel = bootstrap
+            .pack(Parcel { bytes: vec![5], files: Vec::new() }, Own { parent: null(), output: None })
+            .expect("plain values");
         for len in 0..parcel.bytes.len() - 1 {
             let cut = Parcel { bytes: parcel.bytes[..len].to_vec(), files: vec![null()] };
             assert!(Bootstrap::unpack(cut).is_none(), "{len} bytes");
