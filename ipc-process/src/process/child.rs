@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shmkit_core::Error;
 use shmkit_core::identity::Token;
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::wait::{Armed, FutexWord, Source, wake_all};
+use shmkit_core::{Error, crash_point};
 
 use super::error::JoinError;
 use super::exit::ExitStatus;
@@ -65,6 +65,7 @@ impl Shared {
                 Reaped::Ended(status) => Some(Ended::With(status)),
                 Reaped::Lost => Some(Ended::Lost),
             };
+            crash_point!("process.look.after_reap");
             // Release pairs with the Acquire in `is_ready`.
             self.word.store(1, Release);
             wake_all(&self.word);

@@ -14,6 +14,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
 use shmkit_core::identity::{self, Token};
 use shmkit_core::wait::Site;
 
@@ -37,7 +38,7 @@ pub(crate) struct Nursery {
     /// A descriptor of that process.
     process: OwnedFd,
     epoll: Epoll,
-    bell: OwnedFd,
+    bell: EventFd,
     inner: Mutex<Inner>,
 }
 
@@ -137,7 +138,7 @@ impl Nursery {
             // Whoever asked, waits for it.
             let _ = done.send(job());
         }));
-        nix::unistd::write(&self.bell, &1_u64.to_ne_bytes())?;
+        self.bell.write(1)?;
         result.recv().map_err(io::Error::other)
     }
 
@@ -161,9 +162,8 @@ impl Nursery {
     }
 
     fn work(&self) {
-        let mut count = [0; 8];
         // It fails where it was not rung.
-        let _ = nix::unistd::read(&self.bell, &mut count);
+        let _ = self.bell.read();
         let jobs = std::mem::take(&mut self.lock().jobs);
         jobs.into_iter().for_each(|job| job());
     }

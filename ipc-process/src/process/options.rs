@@ -14,6 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shmkit_core::crash_point;
 use shmkit_core::transfer::{self, Parcel};
 
 use super::bootstrap::{Bootstrap, Own, VARIABLE};
@@ -265,10 +266,12 @@ impl ProcessOptions {
         }
         let parcel = bootstrap.pack(args, own).map_err(io::Error::other)?;
         parcel.send(ours.as_fd())?;
+        crash_point!("process.spawn.after_send");
         // What is on its way needs no copy here.
         drop(parcel);
         let start = self.plan(theirs, stdio)?;
         let pid = if self.is_daemon { nursery.run(move || sys::start(&start))?? } else { sys::start(&start)? };
+        crash_point!("process.spawn.after_start");
         let shared = sys::open_process(pid).and_then(|process| {
             Ok(Arc::new(Shared::new(pid, bootstrap.name.clone(), self.is_daemon, process, own_token()?)))
         });

@@ -3,12 +3,13 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -261,9 +262,8 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     result
 }
 
-/// An empty descriptor that counts, to ring at.
-pub(crate) fn bell() -> io::Result<OwnedFd> {
-    use nix::sys::eventfd::{EfdFlags, EventFd};
-    let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    Ok(bell.as_fd().try_clone_to_owned()?)
+/// A descriptor to ring at.
+pub(crate) fn bell() -> io::Result<EventFd> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Ok(EventFd::from_flags(flags)?)
 }
