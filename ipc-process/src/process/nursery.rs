@@ -48,6 +48,8 @@ struct Inner {
     children: HashMap<u64, Arc<Shared>>,
     last: u64,
     jobs: Vec<Job>,
+    /// The thread does nothing any more.
+    is_over: bool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -134,22 +136,38 @@ impl Nursery {
     /// Runs `job` in the thread.
     pub(crate) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
         let (done, result) = mpsc::sync_channel(1);
-        self.lock().jobs.push(Box::new(move || {
+        let mut inner = self.lock();
+        if inner.is_over {
+            return Err(io::Error::other("something has closed the descriptors of the thread that starts daemons"));
+        }
+        inner.jobs.push(Box::new(move || {
             // Whoever asked, waits for it.
             let _ = done.send(job());
         }));
+        drop(inner);
         self.bell.write(1)?;
         result.recv().map_err(io::Error::other)
     }
 
-    /// The life of the thread, which ends with the process.
+    /// The life of the thread, which ends with the process, and not before: its end would be that of all daemons.
     fn live(&self) {
+        self.look_after_all();
+        let mut inner = self.lock();
+        inner.is_over = true;
+        inner.jobs.clear();
+        drop(inner);
+        loop {
+            thread::park();
+        }
+    }
+
+    /// Does what is to be done, until somebody closes what is not theirs: after that, children are reaped by those who wait for them.
+    fn look_after_all(&self) {
         let mut events = [EpollEvent::empty(); 32];
         loop {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
-                // Somebody has closed what is not theirs. Children are reaped by those who join them, then.
                 Err(_) => return,
             };
             for event in &events[..count] {

@@ -17,7 +17,7 @@ use serde::de::DeserializeOwned;
 use shmkit_core::crash_point;
 use shmkit_core::transfer::{self, Parcel};
 
-use super::bootstrap::{Bootstrap, Own, VARIABLE};
+use super::bootstrap::{Address, Bootstrap, Own, VARIABLE};
 use super::child::{Child, Shared};
 use super::codec;
 use super::error::SpawnError;
@@ -296,7 +296,8 @@ impl ProcessOptions {
         let inherited = if self.clears_env { None } else { Some(env::vars_os()) };
         let inherited = inherited.into_iter().flatten().filter(|(name, _)| !self.env.contains_key(name));
         let changed = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        let own = (OsString::from(VARIABLE), OsString::from(socket.as_raw_fd().to_string()));
+        let address = Address { number: socket.as_raw_fd(), inode: sys::inode(socket)?, parent: std::process::id() };
+        let own = (OsString::from(VARIABLE), OsString::from(address.to_string()));
         let all = inherited.chain(changed).filter(|(name, _)| name != VARIABLE).chain([own]);
         all.map(|(mut variable, value)| {
             variable.push("=");
