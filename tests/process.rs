@@ -10,8 +10,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shmkit::process::{
-    JoinError, Process, ProcessOptions, SpawnError, Stdio, Task, active_children, current_name, is_daemon, parent_id,
-    spawn, spawn_task,
+    JoinError, Process, ProcessOptions, SpawnError, Stdio, Task, active_children, current_name, is_daemon, parent,
+    parent_id, spawn, spawn_task,
 };
 use shmkit::wait::Source;
 use shmkit::{Deadline, Event, wait_any};
@@ -20,8 +20,9 @@ use common::{BOUND, until};
 
 shmkit::process::enable_test_support!();
 
+/// Lives long, but no longer than its parent: a test that fails leaves nobody behind.
 fn sleep_long(_: ()) {
-    thread::sleep(Duration::from_secs(600));
+    parent().unwrap().wait_timeout(Duration::from_secs(600)).unwrap();
 }
 
 fn exit_with(code: i32) {
@@ -89,7 +90,7 @@ fn exit_codes_and_signals_are_told_apart() {
             joined => panic!("{joined:?}"),
         }
     }
-    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT] {
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT, libc::SIGRTMIN() + 1] {
         let process = ProcessOptions::new().name("raiser").spawn(raise, signal).unwrap();
         match process.join() {
             Err(error @ JoinError::Ended { status, .. }) => {

@@ -21,8 +21,9 @@ shmkit::process::enable_test_support!();
 
 type Line = Passed<UnixStream>;
 
+/// Lives long, but no longer than its parent: a test that fails leaves nobody behind.
 fn sleep_long() {
-    thread::sleep(Duration::from_secs(600));
+    parent().expect("a parent").wait_timeout(Duration::from_secs(600)).expect("its end");
 }
 
 /// Says its process id, and lives as long as it may.
