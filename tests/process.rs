@@ -4,7 +4,6 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Seek};
-use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
@@ -283,9 +282,9 @@ fn a_process_is_one_of_several_things_to_wait_for() {
 #[test]
 fn the_descriptor_of_a_process_tells_of_its_end() {
     let process = spawn(sleep_long, ()).unwrap();
-    assert!(!common::is_readable(process.as_fd(), 0));
+    assert!(!common::is_readable(&*process, Duration::ZERO));
     process.kill().unwrap();
-    assert!(common::is_readable(process.as_fd(), BOUND.as_millis() as i32));
+    assert!(common::is_readable(&*process, BOUND));
 }
 
 #[test]
