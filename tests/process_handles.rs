@@ -12,9 +12,9 @@ use std::thread;
 use std::time::Duration;
 
 use shmkit::process::{JoinError, Process, ProcessOptions, SpawnError, parent, spawn};
-use shmkit::transfer::Passed;
+use shmkit::transfer::{self, Passed};
 use shmkit::{
-    ByteReceiver, ByteSender, ChannelOptions, Mutex, Pipe, Queue, QueueOptions, Receiver, RecvError, Region,
+    ByteReceiver, ByteSender, ChannelOptions, Mutex, OpenError, Pipe, Queue, QueueOptions, Receiver, RecvError, Region,
     RegionOptions, SendError, SendValueError, Sender, SharedArray, Shm, Ticket,
 };
 
@@ -167,6 +167,20 @@ fn a_ticket_that_is_lost_with_a_process_is_missed() {
     let lost = ProcessOptions::new().current_dir("/proc/none").spawn(|_: Ticket<Pipe<u64>>| (), ticket);
     assert!(matches!(lost, Err(SpawnError::Io { .. })));
     assert!(matches!(pipe.recv_timeout(BOUND), Err(RecvError::Disconnected)));
+}
+
+#[test]
+fn a_ticket_that_is_packed_is_not_here_any_more() {
+    let (mut carrier, _other) = ChannelOptions::new().both::<ByteSender>().unwrap();
+    let (mut pipe, ticket) = ChannelOptions::new().pair::<Pipe<u64>>().unwrap();
+    let mut pack = || transfer::pack(|| carrier.send_value(&ticket));
+    let (packed, files) = pack();
+    packed.unwrap();
+    assert!(matches!(pipe.recv_timeout(Duration::from_millis(50)), Err(RecvError::TimedOut)));
+    assert!(pack().0.is_err());
+    drop(files);
+    assert!(matches!(pipe.recv_timeout(BOUND), Err(RecvError::Disconnected)));
+    assert!(matches!(ticket.take(), Err(OpenError::NoTicket { .. })));
 }
 
 /// Lives long, but no longer than its parent: a test that fails leaves nobody behind.

@@ -63,8 +63,16 @@ pub(crate) fn start(start: &Start) -> io::Result<u32> {
             environment.as_ptr().cast(),
         )
     };
-    check(failed)?;
+    check(failed).map_err(explain)?;
     Ok(pid as u32)
+}
+
+/// A missing file is that of the program, unless it is the working directory.
+fn explain(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata("/proc/self/exe").is_err() {
+        return io::Error::new(error.kind(), "this program cannot be found through /proc: mount it");
+    }
+    error
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
