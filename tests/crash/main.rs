@@ -26,6 +26,7 @@ mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -119,7 +120,9 @@ fn sweep(scene: &str, run: Scene) -> Vec<String> {
         let other = Name::new();
         let mut victim = Child::spawn("victim", &[scene, stage.name(), &other, &die_at.to_string()]);
         run(&other, &mut victim, &stage);
-        let lived = victim.reap().success();
+        let status = victim.reap();
+        let lived = status.success();
+        assert!(lived || status.signal() == Some(libc::SIGKILL), "{scene}: the victim failed by itself: {status}");
         aftermath(&stage, &other, victim.pid());
         if lived {
             // What it said before it ended: the crash points that it passed.
