@@ -9,6 +9,7 @@
 //! ```text
 //! environment: SHMKIT_TICKET_name = "<descriptor> <token> <bell> ..."   in hexadecimal, and the descriptors under those numbers
 //! socket:      | "shmkit" 0 2 (8) | token (8) |                         with the descriptors
+//! parcel:      number of the file, token, numbers of the bells                    by serde, see `shmkit_core::transfer`
 //! ```
 //!
 //! For each way of the channel there is a [bell](crate::bell), which both ends have.
@@ -36,6 +37,8 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use shmkit_core::identity::Token;
+#[cfg(feature = "serde")]
+use shmkit_core::transfer;
 use shmkit_core::{Error, Placeholder, Region};
 
 use crate::bell::Bell;
@@ -193,7 +196,8 @@ impl<E: Endpoint> Ticket<E> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if the socket is full and non-blocking, [`SendError::Disconnected`] if its other side is closed,
+    /// [`SendError::Full`] if the socket is full and non-blocking, [`SendError::Disconnected`] if its other side is closed or the ticket has been
+    /// handed over in another way,
     /// [`SendError::Failed`]; each gives the ticket back.
     pub fn send(mut self, socket: &UnixStream) -> Result<(), SendError<Self>> {
         let mut message = [0; 16];
@@ -204,7 +208,8 @@ impl<E: Endpoint> Ticket<E> {
                 let bells: Vec<_> = self.bells.iter().map(|bell| bell.as_fd()).collect();
                 self.placeholder.as_mut().map_or(Ok(()), |held| held.send(socket.as_fd(), &message, &bells))
             }
-            Err(error) => return Err(SendError::Failed { message: self, error }),
+            Err(OpenError::Failed(error)) => return Err(SendError::Failed { message: self, error }),
+            Err(_) => return Err(SendError::Disconnected(self)),
         };
         match sent {
             Ok(()) => {
@@ -254,8 +259,48 @@ impl<E: Endpoint> Ticket<E> {
     }
 
     /// What the ticket consists of, for the process that has it.
-    fn held(&self) -> Result<&Placeholder, Error> {
-        self.placeholder.as_deref().filter(|held| held.is_own()).ok_or(Error::Forked)
+    fn held(&self) -> Result<&Placeholder, OpenError> {
+        let held = self.placeholder.as_deref().filter(|held| held.is_own()).ok_or(Error::Forked)?;
+        if held.is_handed_over() {
+            return Err(no_ticket("it has been handed over to another process"));
+        }
+        Ok(held)
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process: that hands it over, and it is not here any more. If it does not get there, the end is lost.
+#[cfg(feature = "serde")]
+impl<E: Endpoint> serde::Serialize for Ticket<E> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let refused = |error: &dyn fmt::Display| serde::ser::Error::custom(transfer::refuse(error));
+        // Before it is handed over.
+        transfer::ensure_packing().map_err(|error| refused(&error))?;
+        let held = self.held().map_err(|error| refused(&error))?;
+        let bells = self.bells.iter().map(|bell| bell.as_fd().try_clone_to_owned());
+        let bells = bells.collect::<io::Result<Vec<_>>>().map_err(|error| refused(&error))?;
+        let file = held.hand_over().map_err(|error| refused(&error))?;
+        let file = file.ok_or_else(|| refused(&"the ticket has been handed over already"))?;
+        let number = transfer::add(file).map_err(|error| refused(&error))?;
+        let bells = bells.into_iter().map(transfer::add).collect::<Result<Vec<_>, _>>();
+        let bells = bells.map_err(|error| refused(&error))?;
+        (number, held.token().word(), bells).serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+#[cfg(feature = "serde")]
+impl<'de, E: Endpoint> serde::Deserialize<'de> for Ticket<E> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = |error: &dyn fmt::Display| serde::de::Error::custom(transfer::refuse(error));
+        let (number, token, bells) = <(u32, u64, Vec<u32>)>::deserialize(deserializer)?;
+        let token = Token::from_word(token).ok_or_else(|| refused(&"a ticket without a token"))?;
+        let file = transfer::take(number).map_err(|error| refused(&error))?;
+        let region = Self::look_at(file.as_fd(), token).map_err(|error| refused(&error))?;
+        if bells.len() != E::WAYS {
+            return Err(refused(&"a ticket with another number of bells than there are ways"));
+        }
+        let bells = bells.into_iter().map(transfer::take).collect::<Result<_, _>>().map_err(|error| refused(&error))?;
+        Self::with(region, file, token, bells).map_err(|error| refused(&error))
     }
 }
 

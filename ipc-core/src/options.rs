@@ -298,6 +298,11 @@ impl RegionOptions {
         Ok(Region::of(registry::attach(status.id, self.terms_of(trusted), mapped)?))
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.wishes
+    }
+
     pub(crate) fn terms(&self, unlink_on_drop: bool) -> Terms {
         Terms { unlink_on_drop, keeper: self.keeper, trusted: true }
     }

@@ -16,6 +16,7 @@ mod event;
 mod once;
 mod permits;
 mod pipe;
+mod process;
 mod queue;
 mod reentrant;
 mod rwlock;
@@ -25,6 +26,7 @@ mod wait_any;
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -52,6 +54,8 @@ roles!(
     talker,
     wait_any_waiter
 );
+
+shmkit::process::enable_test_support!();
 
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
@@ -88,6 +92,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (process::SCENES, process::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
@@ -115,7 +120,9 @@ fn sweep(scene: &str, run: Scene) -> Vec<String> {
         let other = Name::new();
         let mut victim = Child::spawn("victim", &[scene, stage.name(), &other, &die_at.to_string()]);
         run(&other, &mut victim, &stage);
-        let lived = victim.reap().success();
+        let status = victim.reap();
+        let lived = status.success();
+        assert!(lived || status.signal() == Some(libc::SIGKILL), "{scene}: the victim failed by itself: {status}");
         aftermath(&stage, &other, victim.pid());
         if lived {
             // What it said before it ended: the crash points that it passed.
@@ -365,7 +372,7 @@ fn has_stopped(victim: &Child) -> bool {
 /// The names of all crash points, from the sources.
 fn crash_points_in_the_sources() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src"]
+    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src", "ipc-process/src"]
         .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .to_vec();
     while let Some(folder) = folders.pop() {

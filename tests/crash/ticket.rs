@@ -21,11 +21,11 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("ticket_bell", be_in_an_event_loop),
 ];
 
-fn socket_of(descriptor: BorrowedFd<'_>) -> UnixStream {
+pub(crate) fn socket_of(descriptor: BorrowedFd<'_>) -> UnixStream {
     UnixStream::from(descriptor.try_clone_to_owned().expect("a descriptor"))
 }
 
-fn pair() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
+pub(crate) fn pair() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
     ChannelOptions::new().pair().expect("a pipe")
 }
 
