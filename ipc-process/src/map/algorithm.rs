@@ -9,8 +9,8 @@ use super::hash;
 use super::key::Key;
 use super::layout::{Entry, Link, Slot, Table};
 
-/// How often one looks without the lock, if writers come in between.
-const LOOKS: u32 = 100;
+/// How often one looks again without the lock, if writers come in between. In models once is like often.
+const LOOKS: u32 = if cfg!(ipc_loom) { 1 } else { 100 };
 
 /// How many places are looked at in random order for a free slot before all of them are in theirs.
 const PROBES: u32 = 64;
@@ -96,8 +96,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
     #[cold]
     fn look_again<R>(&self, bucket: u32, mut look: impl FnMut() -> Result<R, Error>) -> Result<R, Error> {
         let slot = self.slot(bucket);
-        let looks = if cfg!(ipc_loom) { 1 } else { LOOKS };
-        for _ in 0..looks {
+        for _ in 0..LOOKS {
             let version = slot.begin_to_read();
             let found = look();
             if slot.is_undisturbed(version) {

@@ -110,11 +110,17 @@ impl<K: Key + ?Sized, V: Pod + Described> SharedMap<K, V> {
         Ok(Self { table: Table::new(shared)?, name: name.into() })
     }
 
-    /// A map for models, in which all keys belong to bucket 0 with `seed` 0.
+    /// A map for models.
     #[cfg(ipc_loom)]
-    pub fn model(capacity: u64, seed: u64) -> Self {
+    pub fn model(capacity: u64) -> Self {
         let bytes = Head::<K, V>::bytes(capacity, 8).expect("a small one");
-        Self::of(Tailed::new(Head::new(capacity, 8, [seed; 2]), bytes), "model").expect("a sound one")
+        Self::of(Tailed::new(Head::new(capacity, 8, [1, 2]), bytes), "model").expect("a sound one")
+    }
+
+    /// Which bucket a key belongs to, for models.
+    #[cfg(ipc_loom)]
+    pub fn bucket(&self, key: &K) -> u32 {
+        self.table.bucket(key.bytes())
     }
 
     /// The value of `key`, if it is in the map.
