@@ -11,3 +11,6 @@ mod words;
 #[cfg(not(ipc_loom))]
 pub use map::MapOptions;
 pub use map::{Key, MapError, MapIter, SharedMap};
+#[cfg(not(ipc_loom))]
+pub use vec::VecOptions;
+pub use vec::{SharedVec, VecError, VecIter};
