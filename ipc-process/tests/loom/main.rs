@@ -5,3 +5,4 @@
 #![cfg(ipc_loom)]
 
 mod map;
+mod vec;
