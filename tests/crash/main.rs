@@ -13,6 +13,7 @@ mod barrier;
 mod bytes;
 mod condvar;
 mod event;
+mod map;
 mod once;
 mod permits;
 mod pipe;
@@ -32,6 +33,7 @@ use std::time::Duration;
 use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, state, talker, until};
 use event::event_waiter;
+use map::map_party;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
 use queue::queue_party;
@@ -46,6 +48,7 @@ roles!(
     newcomer,
     barrier_party,
     event_waiter,
+    map_party,
     permits_waiter,
     queue_party,
     semaphore_waiter,
@@ -85,6 +88,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (bytes::SCENES, bytes::victim),
     (condvar::SCENES, condvar::victim),
     (event::SCENES, event::victim),
+    (map::SCENES, map::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
@@ -355,7 +359,7 @@ fn has_stopped(victim: &Child) -> bool {
 /// The names of all crash points, from the sources.
 fn crash_points_in_the_sources() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src"]
+    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src", "ipc-process/src"]
         .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .to_vec();
     while let Some(folder) = folders.pop() {

@@ -117,8 +117,8 @@ impl<K: Key + ?Sized, V: Pod + Described> SharedMap<K, V> {
         Self::of(Tailed::new(Head::new(capacity, 8, [1, 2]), bytes), "model").expect("a sound one")
     }
 
-    /// Which bucket a key belongs to, for models.
-    #[cfg(ipc_loom)]
+    /// Which bucket a key belongs to, for models and the crash sweep.
+    #[cfg(any(ipc_loom, ipc_crash))]
     pub fn bucket(&self, key: &K) -> u32 {
         self.table.bucket(key.bytes())
     }
