@@ -17,6 +17,7 @@ mod map;
 mod once;
 mod permits;
 mod pipe;
+mod process;
 mod queue;
 mod reentrant;
 mod rwlock;
@@ -56,6 +57,8 @@ roles!(
     wait_any_waiter
 );
 
+shmkit::process::enable_test_support!();
+
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
 
@@ -92,6 +95,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (process::SCENES, process::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
