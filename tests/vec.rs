@@ -6,11 +6,12 @@ mod common;
 
 use std::time::Duration;
 
-use shmkit::process::SharedVec;
+use shmkit::process::{SharedVec, VecOptions, spawn};
 
 use common::{Net, Parent, Party, Random, Stage, answer, now_ns, roles, until, with_and_without_the_net};
 
 roles!(party);
+shmkit::process::enable_test_support!();
 
 /// An element that shows whether it is torn.
 type Element = [u64; 5];
@@ -152,4 +153,16 @@ fn one_who_is_killed_in_a_change_leaves_the_old_element_and_its_turn() {
         victim.reap();
         assert_eq!(stage.region.rescues(), 0);
     });
+}
+
+#[test]
+fn a_vector_is_an_argument_and_a_value() {
+    let push = |vec: Vector| vec.push([2; 5]).map(|_| vec).expect("room");
+    let vec: Vector = VecOptions::new().capacity(2).anonymous().expect("a vector");
+    vec.push([1; 5]).expect("room");
+
+    let back = spawn(push, vec.clone()).expect("a process").join().expect("a vector");
+
+    assert_eq!(vec.iter().map(|element| whole(element.expect("an element"))).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(back.get(1).expect("a look"), Some([2; 5]));
 }

@@ -199,6 +199,11 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
         }
     }
 
+    /// What is shared.
+    pub(super) fn shared(&self) -> &Tailed<Head<K, V>> {
+        &self.shared
+    }
+
     #[inline]
     pub(super) fn longest_key(&self) -> usize {
         self.longest_key as usize

@@ -3,7 +3,10 @@
 use std::hash::{BuildHasher, RandomState};
 
 use bytemuck::Pod;
-use shmkit_core::{Described, Error, Region, RegionOptions};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use shmkit_core::transfer::refuse;
+use shmkit_core::{Described, Error, Region, RegionOptions, Tailed};
 
 use super::SharedMap;
 use super::error::MapError;
@@ -179,5 +182,20 @@ impl<K: Key + ?Sized, V: Pod + Described> SharedMap<K, V> {
     /// [`MapError::Failed`] with what [`Region::get`] fails with.
     pub fn open_in(region: &Region, name: &str) -> Result<Self, MapError> {
         Self::of(region.get_tailed(name)?, name)
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process, which then has a handle to the same map.
+impl<K: Key + ?Sized, V: Pod + Described> Serialize for SharedMap<K, V> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.table.shared(), &*self.name).serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+impl<'de, K: Key + ?Sized, V: Pod + Described> Deserialize<'de> for SharedMap<K, V> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (shared, name) = <(Tailed<Head<K, V>>, String)>::deserialize(deserializer)?;
+        Self::of(shared, &name).map_err(|error| D::Error::custom(refuse(error)))
     }
 }

@@ -108,7 +108,7 @@ impl<T: Pod + Described> Table<T> {
 
     /// Puts elements behind the last one, all by one store; says where the first one is. `None` if there is no room for all of them.
     pub(super) fn extend(&self, values: &[T]) -> Result<Option<usize>, Error> {
-        let _turn = Turn::take(&self.shared.lock)?;
+        let _turn = Turn::take(&self.shared().lock)?;
         let len = self.len()?;
         if values.len() > self.capacity - len {
             return Ok(None);
@@ -124,7 +124,7 @@ impl<T: Pod + Described> Table<T> {
 
     /// Takes the last element away, by one store.
     pub(super) fn pop(&self) -> Result<Option<T>, Error> {
-        let _turn = Turn::take(&self.shared.lock)?;
+        let _turn = Turn::take(&self.shared().lock)?;
         let Some(last) = self.len()?.checked_sub(1) else {
             return Ok(None);
         };

@@ -102,7 +102,7 @@ impl<T: Pod + Described> Head<T> {
 
 /// A vector as one process sees it: the shared part, and a private number that was checked once.
 pub(super) struct Table<T: Pod + Described> {
-    pub(super) shared: Tailed<Head<T>>,
+    shared: Tailed<Head<T>>,
     pub(super) capacity: usize,
 }
 
@@ -119,6 +119,12 @@ impl<T: Pod + Described> Table<T> {
             Some(bytes) if bytes == shared.len() => Ok(Self { shared, capacity: found as usize }),
             _ => Err(Error::Corrupted { what: "capacity of a vector", found }),
         }
+    }
+
+    /// What is shared.
+    #[inline]
+    pub(super) fn shared(&self) -> &Tailed<Head<T>> {
+        &self.shared
     }
 
     /// How many elements there are.

@@ -1,7 +1,10 @@
 //! How vectors are made and opened.
 
 use bytemuck::Pod;
-use shmkit_core::{Described, Error, Region, RegionOptions};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use shmkit_core::transfer::refuse;
+use shmkit_core::{Described, Error, Region, RegionOptions, Tailed};
 
 use super::SharedVec;
 use super::error::VecError;
@@ -142,5 +145,20 @@ impl<T: Pod + Described> SharedVec<T> {
     /// [`VecError::Failed`] with what [`Region::get`] fails with.
     pub fn open_in(region: &Region, name: &str) -> Result<Self, VecError> {
         Self::of(region.get_tailed(name)?, name)
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process, which then has a handle to the same vector.
+impl<T: Pod + Described> Serialize for SharedVec<T> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        (self.table.shared(), &*self.name).serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+impl<'de, T: Pod + Described> Deserialize<'de> for SharedVec<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let (shared, name) = <(Tailed<Head<T>>, String)>::deserialize(deserializer)?;
+        Self::of(shared, &name).map_err(|error| D::Error::custom(refuse(error)))
     }
 }
