@@ -41,6 +41,13 @@ mod pool;
 #[cfg(not(ipc_loom))]
 mod process;
 mod vec;
+mod words;
 
 #[cfg(not(ipc_loom))]
+pub use map::MapOptions;
+pub use map::{Key, MapError, MapIter, SharedMap};
+#[cfg(not(ipc_loom))]
 pub use process::*;
+#[cfg(not(ipc_loom))]
+pub use vec::VecOptions;
+pub use vec::{SharedVec, VecError, VecIter};

@@ -13,6 +13,7 @@ mod barrier;
 mod bytes;
 mod condvar;
 mod event;
+mod map;
 mod once;
 mod permits;
 mod pipe;
@@ -33,6 +34,7 @@ use std::time::Duration;
 use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, sleeps_until_woken, state, talker, until};
 use event::event_waiter;
+use map::map_party;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
 use queue::queue_party;
@@ -48,6 +50,7 @@ roles!(
     newcomer,
     barrier_party,
     event_waiter,
+    map_party,
     permits_waiter,
     queue_party,
     semaphore_waiter,
@@ -89,6 +92,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (bytes::SCENES, bytes::victim),
     (condvar::SCENES, condvar::victim),
     (event::SCENES, event::victim),
+    (map::SCENES, map::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),

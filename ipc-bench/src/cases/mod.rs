@@ -8,6 +8,7 @@ pub mod deaths;
 pub mod event;
 pub mod frames;
 pub mod kill;
+pub mod map;
 pub mod memory;
 pub mod mutex;
 pub mod once_lock;
@@ -41,6 +42,8 @@ pub const SOLOS: &[&Solo] = &[
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
+    &map::GET,
+    &map::UPDATE,
 ];
 
 /// The cases of several processes.
@@ -71,6 +74,7 @@ pub const GAMES: &[&Game] = &[
     frames::SIZES[6],
     &queue::ONE_TO_ONE,
     &queue::TWO_TO_TWO,
+    &map::SIDE_BY_SIDE,
 ];
 
 /// The cases of a death.
