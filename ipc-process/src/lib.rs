@@ -6,3 +6,9 @@ mod map;
 mod pool;
 mod process;
 mod vec;
+
+/// What models look into.
+#[cfg(ipc_loom)]
+pub mod model {
+    pub use crate::pool::{Board, Id, Job};
+}
