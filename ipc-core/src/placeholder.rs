@@ -29,7 +29,7 @@ use crate::participants::{Card, NAME_LEN, UNWATCHED};
 use crate::region::Region;
 use crate::registry::ensure_token;
 use crate::sys::file::{self, Lock};
-use crate::sys::passing;
+use crate::sys::passing::{self, Patience};
 use crate::sys::process::random;
 
 /// What stands in the table in the place of a process name.
@@ -138,7 +138,7 @@ impl Placeholder {
         let anew = file::reopen(file, file::status(file)?.id, None)?;
         file::try_lock(&anew, byte, Lock::Shared)?;
         crash_point!("placeholder.send.after_lock");
-        passing::send(socket, bytes, anew.as_fd())?;
+        passing::send(socket, bytes, &[anew.as_fd()], Patience::Some)?;
         crash_point!("placeholder.send.after_send");
         file::unlock(file, byte)?;
         self.file = None;

@@ -4,6 +4,7 @@
 
 mod map;
 mod pool;
+#[cfg(not(ipc_loom))]
 mod process;
 mod vec;
 
@@ -12,3 +13,6 @@ mod vec;
 pub mod model {
     pub use crate::pool::{Board, Id, Job};
 }
+
+#[cfg(not(ipc_loom))]
+pub use process::*;
