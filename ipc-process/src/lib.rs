@@ -15,4 +15,6 @@ pub mod model {
 }
 
 #[cfg(not(ipc_loom))]
+pub use pool::*;
+#[cfg(not(ipc_loom))]
 pub use process::*;

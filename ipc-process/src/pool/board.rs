@@ -29,6 +29,8 @@
 //!
 //! A note is compared with numbers, and nothing else. What is no job, or of a slot that there is not, is noted nowhere, and `Corrupted`.
 
+#![cfg_attr(not(ipc_loom), allow(unreachable_pub, reason = "models see it"))]
+
 use core::sync::atomic::Ordering::Relaxed;
 
 use shmkit_channel::{Queue, RecvError, SendError};

@@ -10,17 +10,18 @@
 //! A function is told by two places in the program, as their distances from one that all processes of the program know: that of the
 //! function, and that of the one that calls it, [`run`] for its types.
 
+use std::any::Any;
+use std::marker::PhantomData;
 use std::mem;
 use std::os::fd::OwnedFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::any::Any;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_core::transfer;
 
 use super::error::TaskError;
-use crate::process::function;
+use crate::process::{function, message};
 
 const VALUE: u8 = 0;
 const PANICKED: u8 = 1;
@@ -61,7 +62,8 @@ pub(super) unsafe fn run_word(
     count: u32,
     entries: &mut Vec<u8>,
 ) -> Result<(), &'static str> {
-    let address = |half: u32| function::address(i64::from(half as i32)).ok_or("the function is not part of this program");
+    let address =
+        |half: u32| function::address(i64::from(half as i32)).ok_or("the function is not part of this program");
     let (run, function) = (address((word >> 32) as u32)?, address(word as u32)?);
     // SAFETY: by the caller's word, a `Run` for the types of the function is there, at the same place in the same program.
     unsafe {
@@ -77,7 +79,8 @@ impl Chunk {
         let (encoded, files) = transfer::pack(|| {
             args.iter().try_fold(Vec::with_capacity(8 * args.len()), |bytes, args| postcard::to_extend(args, bytes))
         });
-        let count = u32::try_from(args.len()).map_err(|_| "there are too many sets of arguments in a chunk".to_owned())?;
+        let count =
+            u32::try_from(args.len()).map_err(|_| "there are too many sets of arguments in a chunk".to_owned())?;
         let bytes = encoded.map_err(|error| format!("its arguments cannot be serialised: {error}"))?;
         Ok(Self { bytes, files, count })
     }
@@ -129,7 +132,7 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
 
 /// Appends so many entries without a value.
 #[cold]
-pub(super) fn refuse(entries: &mut Vec<u8>, count: u32, kind: u8, message: &str) {
+fn refuse(entries: &mut Vec<u8>, count: u32, kind: u8, message: &str) {
     for _ in 0..count {
         entries.push(kind);
         // Into memory of our own, so there is nothing that could fail.
@@ -138,31 +141,24 @@ pub(super) fn refuse(entries: &mut Vec<u8>, count: u32, kind: u8, message: &str)
 }
 
 /// What a panic has said.
-pub(super) fn message_of(cause: Box<dyn Any + Send>) -> String {
-    let cause = match cause.downcast::<String>() {
-        Ok(message) => return *message,
-        Err(cause) => cause,
-    };
-    match cause.downcast::<&'static str>() {
-        Ok(message) => (*message).to_owned(),
-        Err(cause) => {
-            // To drop it could panic again.
-            mem::forget(cause);
-            "something that is no text".to_owned()
-        }
+fn message_of(cause: Box<dyn Any + Send>) -> String {
+    let said = message(&*cause);
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(cause))) {
+        mem::forget(again);
     }
+    said
 }
 
 /// The values of tasks, one after the other, out of their entries.
 pub(super) struct Values<'a, R> {
     task: &'a str,
     rest: &'a [u8],
-    _values: std::marker::PhantomData<fn() -> R>,
+    _values: PhantomData<fn() -> R>,
 }
 
 impl<'a, R: DeserializeOwned> Values<'a, R> {
     pub(super) fn new(task: &'a str, entries: &'a [u8]) -> Self {
-        Self { task, rest: entries, _values: std::marker::PhantomData }
+        Self { task, rest: entries, _values: PhantomData }
     }
 
     fn take<T: DeserializeOwned>(&mut self) -> Result<T, TaskError> {
@@ -182,7 +178,7 @@ impl<'a, R: DeserializeOwned> Values<'a, R> {
     /// The value of the next task.
     pub(super) fn next(&mut self) -> Result<R, TaskError> {
         let kind = match self.rest.split_first() {
-            Some((VALUE, rest)) => {
+            Some((&VALUE, rest)) => {
                 self.rest = rest;
                 return self.take();
             }

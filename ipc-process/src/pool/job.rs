@@ -16,6 +16,8 @@
 //! A worker calls what a job says, so it must not believe any bytes. The seal is a mixture of all other words and of a key that the parent
 //! has drawn and given to its workers, and that lies in no region: a job that was scribbled over is no job, and nobody calls anything.
 
+#![cfg_attr(not(ipc_loom), allow(unreachable_pub, reason = "models see it"))]
+
 use bytemuck::{Pod, Zeroable};
 use shmkit_core::{Described, Fingerprint};
 
