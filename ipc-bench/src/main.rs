@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, array, contention, kill, memory, open};
+use shmkit_bench::cases::{self, array, contention, kill, memory, open, spawn};
 use shmkit_bench::death::Death;
 use shmkit_bench::report::Report;
 use shmkit_bench::solo::{self, Solo};
@@ -131,6 +131,12 @@ impl Options {
         Ok(())
     }
 
+    fn spawn(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        let settings = spawn::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 20 } };
+        report.add(&spawn::run(&settings)?);
+        Ok(())
+    }
+
     fn elements(&self, case: &str, report: &mut Report) -> io::Result<()> {
         report.add(&array::elements(&self.sample(case, 1, 6))?);
         Ok(())
@@ -174,6 +180,7 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("kill-2GiB", Run::By(Options::kill_large)),
         ("open", Run::By(Options::open)),
         ("memory", Run::By(Options::memory)),
+        ("process/spawn", Run::By(Options::spawn)),
         ("array/element", Run::By(Options::elements)),
         ("array/copy", Run::By(Options::copies)),
     ];

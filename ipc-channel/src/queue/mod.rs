@@ -93,6 +93,12 @@ impl<T: Pod + Described> Queue<T> {
         Ring::new(shared).map(|ring| Self { ring })
     }
 
+    /// What of it lies in shared memory.
+    #[cfg(all(feature = "serde", not(ipc_loom)))]
+    fn shared(&self) -> &Tailed<Head<T>> {
+        &self.ring.shared
+    }
+
     /// A queue for models.
     #[cfg(ipc_loom)]
     pub fn model(capacity: u64) -> Self {
@@ -431,6 +437,23 @@ impl<T: Pod + Described> Queue<T> {
             Ok(false) | Err(Ended::TimedOut) => Err(RecvError::Empty),
             Err(ended) => Err(ended.into()),
         }
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process, which then has a handle to the same queue.
+#[cfg(all(feature = "serde", not(ipc_loom)))]
+impl<T: Pod + Described> serde::Serialize for Queue<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shared().serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+#[cfg(all(feature = "serde", not(ipc_loom)))]
+impl<'de, T: Pod + Described> serde::Deserialize<'de> for Queue<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let shared = Tailed::deserialize(deserializer)?;
+        Self::of(shared).map_err(|error| serde::de::Error::custom(shmkit_core::transfer::refuse(error)))
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a new process is told by the one that has started it, and what it answers: both are parcels, over the one socket that it inherits.
 //!
 //! ```text
-//! to the child:  | len: u32 | Bootstrap, by postcard | the arguments, by postcard |     first file: a descriptor of the parent process
+//! to the child:  | len: u32 | Bootstrap, by postcard | the arguments, by postcard |     first files: the parent process; standard output, if said so
 //! to the parent: | what: u8 | the value, by postcard; or a text |
 //! ```
 //!
@@ -27,31 +27,41 @@ pub(crate) struct Bootstrap {
     pub(crate) is_daemon: bool,
     /// The process id of the parent.
     pub(crate) parent: u32,
+    /// Whether its standard output is to be exchanged for the second file.
+    pub(crate) has_output: bool,
+}
+
+/// The first files of a parcel for a child.
+#[derive(Debug)]
+pub(crate) struct Own {
+    /// A descriptor of the parent.
+    pub(crate) parent: OwnedFd,
+    /// What its standard output is to be.
+    pub(crate) output: Option<OwnedFd>,
 }
 
 impl Bootstrap {
-    /// The parcel for the child. `parent` is a descriptor of this process.
-    pub(crate) fn pack(&self, args: Parcel, parent: OwnedFd) -> Result<Parcel, String> {
+    /// The parcel for the child.
+    pub(crate) fn pack(&self, args: Parcel, own: Own) -> Result<Parcel, String> {
         let head = postcard::to_allocvec(self).map_err(|error| error.to_string())?;
         let mut bytes = Vec::with_capacity(4 + head.len() + args.bytes.len());
         bytes.extend((head.len() as u32).to_ne_bytes());
         bytes.extend(head);
         bytes.extend(args.bytes);
-        let files = [parent].into_iter().chain(args.files).collect();
+        let files = [own.parent].into_iter().chain(own.output).chain(args.files).collect();
         Ok(Parcel { bytes, files })
     }
 
-    /// Takes such a parcel apart: what is told, the descriptor of the parent, and the arguments.
-    pub(crate) fn unpack(mut parcel: Parcel) -> Option<(Self, OwnedFd, Parcel)> {
+    /// Takes such a parcel apart: what is told, its own files, and the arguments.
+    pub(crate) fn unpack(mut parcel: Parcel) -> Option<(Self, Own, Parcel)> {
         let (len, rest) = parcel.bytes.split_first_chunk()?;
         let (head, args) = rest.split_at_checked(u32::from_ne_bytes(*len) as usize)?;
-        let bootstrap = postcard::from_bytes(head).ok()?;
+        let bootstrap: Self = postcard::from_bytes(head).ok()?;
         let args = args.to_vec();
-        if parcel.files.is_empty() {
-            return None;
-        }
-        let parent = parcel.files.remove(0);
-        Some((bootstrap, parent, Parcel { bytes: args, files: parcel.files }))
+        let mut files = parcel.files.drain(..);
+        let own = Own { parent: files.next()?, output: if bootstrap.has_output { Some(files.next()?) } else { None } };
+        let files = files.collect();
+        Some((bootstrap, own, Parcel { bytes: args, files }))
     }
 }
 
@@ -104,9 +114,12 @@ mod tests {
     #[test]
     fn parcels_cut_anywhere_are_refused() {
         let function = Function::of((|number: u8| number) as fn(u8) -> u8).expect("a function of this program");
-        let bootstrap = Bootstrap { function, name: "one".into(), is_named: true, is_daemon: false, parent: 7 };
+        let bootstrap =
+            Bootstrap { function, name: "one".into(), is_named: true, is_daemon: false, parent: 7, has_output: false };
         let null = || OwnedFd::from(std::fs::File::open("/dev/null").expect("a device"));
-        let parcel = bootstrap.pack(Parcel { bytes: vec![5], files: Vec::new() }, null()).expect("plain values");
+        let parcel = bootstrap
+            .pack(Parcel { bytes: vec![5], files: Vec::new() }, Own { parent: null(), output: None })
+            .expect("plain values");
         for len in 0..parcel.bytes.len() - 1 {
             let cut = Parcel { bytes: parcel.bytes[..len].to_vec(), files: vec![null()] };
             assert!(Bootstrap::unpack(cut).is_none(), "{len} bytes");

@@ -11,11 +11,13 @@ pub(crate) fn pack<T: Serialize>(value: &T) -> Result<Parcel, String> {
     let (bytes, files) = transfer::pack(|| postcard::to_allocvec(value));
     match bytes {
         Ok(bytes) => Ok(Parcel { bytes, files }),
-        Err(error) => Err(error.to_string()),
+        // The format drops texts.
+        Err(error) => Err(transfer::refusal().unwrap_or_else(|| error.to_string())),
     }
 }
 
 /// Makes the value again.
 pub(crate) fn unpack<T: DeserializeOwned>(bytes: &[u8], files: Vec<OwnedFd>) -> Result<T, String> {
-    transfer::unpack(files, || postcard::from_bytes(bytes)).map_err(|error| error.to_string())
+    transfer::unpack(files, || postcard::from_bytes(bytes))
+        .map_err(|error| transfer::refusal().unwrap_or_else(|| error.to_string()))
 }

@@ -86,8 +86,7 @@ impl<R: DeserializeOwned> Process<R> {
         };
         let parcel = match Parcel::try_receive(socket.as_fd()) {
             Ok(parcel) => Some(parcel),
-            // It has not answered.
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::UnexpectedEof) => None,
+            Err(error) if has_no_answer(&error) => None,
             Err(error) => return Err(JoinError::Io { name: name(), error }),
         };
         match parcel.map(Outcome::of_parcel) {
@@ -102,6 +101,13 @@ impl<R: DeserializeOwned> Process<R> {
             _ => Err(JoinError::Ended { name: name(), status }),
         }
     }
+}
+
+/// Whether a socket says that nothing was sent: nobody has the other end any more, or had taken what came there (then it is reset), or
+/// somebody still has it who has inherited it by a fork.
+fn has_no_answer(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionReset, UnexpectedEof, WouldBlock};
+    matches!(error.kind(), WouldBlock | UnexpectedEof | ConnectionReset)
 }
 
 impl<R> Process<R> {

@@ -12,7 +12,7 @@ use std::sync::OnceLock;
 
 use shmkit_core::transfer::Parcel;
 
-use super::bootstrap::{Bootstrap, Outcome, VARIABLE};
+use super::bootstrap::{Bootstrap, Outcome, Own, VARIABLE};
 use super::parent::Parent;
 use super::sys;
 
@@ -78,7 +78,7 @@ pub fn init() {
                 number.ok_or(io::ErrorKind::InvalidInput.into()).and_then(|number| unsafe { sys::adopt(number) });
             let told = socket.and_then(|socket| Ok((Parcel::receive(socket.as_fd())?, socket)));
             match told.map(|(parcel, socket)| (Bootstrap::unpack(parcel), socket)) {
-                Ok((Some((bootstrap, parent, args)), socket)) => run(bootstrap, parent, args, &socket),
+                Ok((Some((bootstrap, own, args)), socket)) => run(bootstrap, own, args, &socket),
                 Ok((None, _)) => give_up("what it was told makes no sense"),
                 Err(error) => give_up(&error.to_string()),
             }
@@ -104,8 +104,8 @@ pub fn is_daemon() -> bool {
 }
 
 /// The life of a child.
-fn run(bootstrap: Bootstrap, parent: OwnedFd, args: Parcel, socket: &OwnedFd) -> ! {
-    let parent = Parent::new(bootstrap.parent, parent);
+fn run(bootstrap: Bootstrap, own: Own, args: Parcel, socket: &OwnedFd) -> ! {
+    let parent = Parent::new(bootstrap.parent, own.parent);
     if bootstrap.is_daemon {
         // From here on the kernel does it; if the parent has ended before, it does not.
         if let Err(error) = sys::end_with_parent() {
@@ -114,6 +114,9 @@ fn run(bootstrap: Bootstrap, parent: OwnedFd, args: Parcel, socket: &OwnedFd) ->
         if !parent.is_alive() {
             sys::kill_self();
         }
+    }
+    if let Some(Err(error)) = own.output.map(sys::set_output) {
+        give_up(&error.to_string());
     }
     show_name(bootstrap.is_named.then_some(&bootstrap.name));
     let Bootstrap { function, name, is_daemon, .. } = bootstrap;

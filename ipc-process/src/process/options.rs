@@ -16,7 +16,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_core::transfer::{self, Parcel};
 
-use super::bootstrap::{Bootstrap, VARIABLE};
+use super::bootstrap::{Bootstrap, Own, VARIABLE};
 use super::child::{Child, Shared};
 use super::codec;
 use super::error::SpawnError;
@@ -119,14 +119,19 @@ impl Stdio {
         Self(Stream::Null)
     }
 
+    /// A file to put in the place of a stream; `None`: what is there, is inherited.
     fn file(&self) -> io::Result<Option<OwnedFd>> {
         let file = match &self.0 {
             Stream::Inherited => return Ok(None),
-            Stream::Null => File::options().read(true).write(true).open("/dev/null")?.into(),
+            Stream::Null => null()?,
             Stream::File(file) => file.try_clone()?,
         };
         sys::beyond_stdio(file).map(Some)
     }
+}
+
+fn null() -> io::Result<OwnedFd> {
+    Ok(File::options().read(true).write(true).open("/dev/null")?.into())
 }
 
 /// An open file, one end of a pipe, a socket.
@@ -229,6 +234,7 @@ impl ProcessOptions {
             is_named: self.name.is_some(),
             is_daemon: self.is_daemon,
             parent: std::process::id(),
+            has_output: testing::is_enabled(),
         };
         match self.start(&bootstrap, args) {
             Ok((child, socket)) => Ok(Process::new(child, socket)),
@@ -249,11 +255,19 @@ impl ProcessOptions {
         let nursery = Nursery::get()?;
         let (ours, theirs) = transfer::sockets()?;
         let theirs = sys::beyond_stdio(theirs)?;
-        let parcel = bootstrap.pack(args, nursery.process().try_clone()?).map_err(io::Error::other)?;
+        let [stdin, stdout, stderr] = &self.stdio;
+        let mut stdio = [stdin.file()?, stdout.file()?, stderr.file()?];
+        let mut own = Own { parent: nursery.process().try_clone()?, output: None };
+        if bootstrap.has_output {
+            // What a harness writes before it comes to its first test is for nobody.
+            let silent = sys::beyond_stdio(null()?)?;
+            own.output = Some(stdio[1].replace(silent).map_or_else(|| io::stdout().as_fd().try_clone_to_owned(), Ok)?);
+        }
+        let parcel = bootstrap.pack(args, own).map_err(io::Error::other)?;
         parcel.send(ours.as_fd())?;
         // What is on its way needs no copy here.
         drop(parcel);
-        let start = self.plan(theirs)?;
+        let start = self.plan(theirs, stdio)?;
         let pid = if self.is_daemon { nursery.run(move || sys::start(&start))?? } else { sys::start(&start)? };
         let shared = sys::open_process(pid).and_then(|process| {
             Ok(Arc::new(Shared::new(pid, bootstrap.name.clone(), self.is_daemon, process, own_token()?)))
@@ -264,14 +278,13 @@ impl ProcessOptions {
     }
 
     /// What the new process is to be for the kernel.
-    fn plan(&self, socket: OwnedFd) -> io::Result<Start> {
-        let [stdin, stdout, stderr] = &self.stdio;
+    fn plan(&self, socket: OwnedFd, stdio: [Option<OwnedFd>; 3]) -> io::Result<Start> {
         let directory = self.directory.as_ref().map(|directory| CString::new(directory.as_os_str().as_bytes()));
         Ok(Start {
             arguments: arguments()?,
             environment: self.environment(&socket)?,
             directory: directory.transpose()?,
-            stdio: [stdin.file()?, stdout.file()?, stderr.file()?],
+            stdio,
             socket,
         })
     }

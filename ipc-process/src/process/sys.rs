@@ -218,6 +218,15 @@ pub(crate) unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
+/// Exchanges the standard output of this process.
+pub(crate) fn set_output(file: OwnedFd) -> io::Result<()> {
+    // SAFETY: no memory is involved. The standard library owns that number as one that it writes to, whatever is there.
+    match unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
 /// Sees to it that this process is killed when the thread that has started it ends.
 pub(crate) fn end_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved.

@@ -13,8 +13,8 @@ static TEST: OnceLock<&'static str> = OnceLock::new();
 
 /// Makes it possible to start processes in tests: to be written once, anywhere in each test program.
 ///
-/// It adds a test named `shmkit_process_child`, in which children turn off from the harness. What the harness writes before its first test
-/// (`running 1 test`) comes from each child as well. The function runs in the thread of that test.
+/// It adds a test named `shmkit_process_child`, in which children turn off from the harness: their functions run in that test. Run by the harness
+/// itself, it does nothing.
 ///
 /// # Examples
 ///
@@ -64,6 +64,11 @@ pub fn enable(test: &'static str) {
 /// The test.
 pub fn child() {
     init();
+}
+
+/// Whether this is a test program that makes children in this way.
+pub(crate) fn is_enabled() -> bool {
+    TEST.get().is_some()
 }
 
 /// The arguments, after the first one, that lead to `init` in a test program.

@@ -26,13 +26,20 @@
 //! Numbers in a message are compared with what has come. What the bytes of a parcel say is believed as far as their types say what
 //! they can be: whoever sends one, is trusted as those are who have a region open.
 
+#[cfg(feature = "serde")]
+mod values;
+
 use core::cell::RefCell;
 use core::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::sys::file::{self, FileId};
+#[cfg(feature = "serde")]
+use crate::error::Result as RegionResult;
+use crate::sys::file;
+#[cfg(feature = "serde")]
+use crate::sys::file::FileId;
 use crate::sys::passing::{self, MOST_FILES, Patience};
 
 /// Up to how many bytes travel in the message itself.
@@ -50,8 +57,17 @@ pub struct Parcel {
     pub files: Vec<OwnedFd>,
 }
 
+/// An open file, socket, or end of a pipe (`F`), as a value: with the feature `serde`, it travels in [parcels](Parcel), as a copy of its descriptor.
+///
+/// # Examples
+///
+/// See the example `echo_server`, in which a process serves a `Passed<TcpStream>`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Passed<F>(pub F);
+
 thread_local! {
     static PACKING: RefCell<Option<Packing>> = const { RefCell::new(None) };
+    static REFUSED: RefCell<Option<String>> = const { RefCell::new(None) };
     static UNPACKING: RefCell<Option<Vec<Option<OwnedFd>>>> = const { RefCell::new(None) };
 }
 
@@ -59,6 +75,7 @@ thread_local! {
 #[derive(Default)]
 struct Packing {
     files: Vec<OwnedFd>,
+    #[cfg(feature = "serde")]
     regions: Vec<(FileId, u32)>,
 }
 
@@ -100,6 +117,7 @@ pub fn pack<R>(serialise: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
         }
     }
     let _before = Before(PACKING.replace(Some(Packing::default())));
+    REFUSED.take();
     let result = serialise();
     let files = PACKING.take().map_or(Vec::new(), |packing| packing.files);
     (result, files)
@@ -114,6 +132,7 @@ pub fn unpack<R>(files: Vec<OwnedFd>, deserialise: impl FnOnce() -> R) -> R {
         }
     }
     let _before = Before(UNPACKING.replace(Some(files.into_iter().map(Some).collect())));
+    REFUSED.take();
     deserialise()
 }
 
@@ -129,6 +148,15 @@ pub fn add(file: OwnedFd) -> Result<u32, NotInParcel> {
     })
 }
 
+/// Whether the calling thread is packing a parcel, so that a file can be [added](add): to be asked before something is given up for it.
+///
+/// # Errors
+///
+/// If it is not.
+pub fn ensure_packing() -> Result<(), NotInParcel> {
+    packing(|_| ())
+}
+
 /// Takes the file with this number out of the parcel that the calling thread is unpacking.
 ///
 /// # Errors
@@ -139,24 +167,39 @@ pub fn take(number: u32) -> Result<OwnedFd, NotInParcel> {
 }
 
 /// Adds the file of a region, once, however many handles of it there are in the parcel.
-pub(crate) fn add_region(id: FileId, file: BorrowedFd<'_>) -> Result<u32, NotInParcel> {
-    let known = packing(|packing| packing.regions.iter().find(|(known, _)| *known == id).map(|(_, number)| *number))?;
-    if let Some(number) = known {
+#[cfg(feature = "serde")]
+fn add_region(id: FileId, file: impl FnOnce() -> RegionResult<OwnedFd>) -> RegionResult<u32, String> {
+    let known = packing(|packing| packing.regions.iter().find(|(known, _)| *known == id).map(|(_, number)| *number));
+    if let Some(number) = known.map_err(|error| error.to_string())? {
         return Ok(number);
     }
-    let number =
-        add(file.try_clone_to_owned().map_err(|_| NotInParcel { what: "there are no more descriptors for it" })?)?;
-    packing(|packing| packing.regions.push((id, number)))?;
-    Ok(number)
+    let file = file().map_err(|error| error.to_string())?;
+    let added = packing(|packing| {
+        let number = packing.files.len() as u32;
+        packing.files.push(file);
+        packing.regions.push((id, number));
+        number
+    });
+    added.map_err(|error| error.to_string())
 }
 
 /// A copy of the file with this number.
-pub(crate) fn copy(number: u32) -> Result<OwnedFd, NotInParcel> {
-    const NO_MORE: NotInParcel = NotInParcel { what: "there are no more descriptors for it" };
-    unpacking(|files| {
-        let file = files.get(number as usize).and_then(Option::as_ref).ok_or(MISSING)?;
-        file.try_clone().map_err(|_| NO_MORE)
-    })?
+#[cfg(feature = "serde")]
+fn copy(number: u32) -> io::Result<OwnedFd> {
+    let copied = unpacking(|files| files.get(number as usize).and_then(Option::as_ref).map(OwnedFd::try_clone));
+    copied.map_err(io::Error::other)?.unwrap_or_else(|| Err(io::Error::other(MISSING)))
+}
+
+/// Notes why a value cannot be serialised or deserialised, for [`refusal`]: some formats drop the texts of errors.
+pub fn refuse(why: impl fmt::Display) -> String {
+    let why = why.to_string();
+    REFUSED.set(Some(why.clone()));
+    why
+}
+
+/// Why a value was refused last in this thread, since the last [`pack`] or [`unpack`] began.
+pub fn refusal() -> Option<String> {
+    REFUSED.take()
 }
 
 const MISSING: NotInParcel = NotInParcel { what: "a file that the value names has not come with it" };
