@@ -81,7 +81,7 @@ impl Chunk {
         });
         let count =
             u32::try_from(args.len()).map_err(|_| "there are too many sets of arguments in a chunk".to_owned())?;
-        let bytes = encoded.map_err(|error| format!("its arguments cannot be serialised: {error}"))?;
+        let bytes = encoded.map_err(|error| format!("its arguments cannot be serialised: {}", why(&error)))?;
         Ok(Self { bytes, files, count })
     }
 }
@@ -111,7 +111,9 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
     // What goes wrong in the code of the arguments goes wrong with the task, too.
     let args = match catch_unwind(AssertUnwindSafe(|| transfer::unpack(files, || decode(bytes)))) {
         Ok(Ok(args)) => args,
-        Ok(Err(error)) => return refuse(entries, count, ARGS, &format!("its arguments cannot be read: {error}")),
+        Ok(Err(error)) => {
+            return refuse(entries, count, ARGS, &format!("its arguments cannot be read: {}", why(&error)));
+        }
         Err(cause) => return refuse(entries, count, PANICKED, &message_of(cause)),
     };
     let mut encoded = Vec::new();
@@ -124,7 +126,7 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
                 encoded = value;
                 encoded.clear();
             }
-            Ok(Err(error)) => refuse(entries, 1, NO_VALUE, &format!("it cannot be serialised: {error}")),
+            Ok(Err(error)) => refuse(entries, 1, NO_VALUE, &format!("it cannot be serialised: {}", why(&error))),
             Err(cause) => refuse(entries, 1, PANICKED, &message_of(cause)),
         }
     }
@@ -138,6 +140,11 @@ fn refuse(entries: &mut Vec<u8>, count: u32, kind: u8, message: &str) {
         // Into memory of our own, so there is nothing that could fail.
         entries.extend(postcard::to_allocvec(message).unwrap_or_default());
     }
+}
+
+/// What was wrong with a value: the format drops what its parts have said.
+fn why(error: &postcard::Error) -> String {
+    transfer::refusal().unwrap_or_else(|| error.to_string())
 }
 
 /// What a panic has said.

@@ -14,15 +14,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use shmkit_channel::{ByteReceiver, ChannelOptions, RecvError};
+use shmkit_core::transfer::{self, Passed};
 use shmkit_core::wait::Source;
-use shmkit_core::{Deadline, Region, RegionOptions, transfer, wait_any};
+use shmkit_core::{Deadline, Region, RegionOptions, wait_any};
 use shmkit_sync::Event;
 
 use super::batch::{Cause, note_that_this_is_a_thread_of_a_pool};
 use super::error::PoolError;
 use super::frame::{What, text};
 use super::office::{Office, Workers};
-use super::passed::Passed;
 use super::worker::{Contract, Initializer, LOOK, RESULTS, work};
 use crate::process::{Process, ProcessOptions};
 
@@ -62,7 +62,7 @@ pub(super) struct Terms {
     pub(super) workers: usize,
     pub(super) region: Region,
     pub(super) key: u64,
-    pub(super) initializer: Option<Initializer>,
+    pub(super) initializer: Option<Arc<Initializer>>,
     pub(super) max_tasks: u64,
 }
 
@@ -87,14 +87,13 @@ impl Firm {
         let channel = RegionOptions::new().participants(4).anonymous(CHANNEL as usize + OVERHEAD)?;
         let results = ChannelOptions::new().capacity(CHANNEL).create_in::<ByteReceiver>(&channel, RESULTS)?;
         let (deliveries, theirs) = transfer::sockets()?;
-        let file = |region: &Region| region.as_fd().try_clone_to_owned().map(Passed);
         let contract = Contract {
-            pool: file(&terms.region)?,
-            results: file(&channel)?,
+            pool: terms.region.clone(),
+            results: channel,
             deliveries: Passed(theirs),
             number,
             key: terms.key,
-            initializer: terms.initializer.clone(),
+            initializer: terms.initializer.as_deref().map(Initializer::try_clone).transpose()?,
             max_tasks: terms.max_tasks,
         };
         let name = format!("{}-worker-{number}", terms.name);

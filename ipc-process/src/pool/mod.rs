@@ -6,7 +6,7 @@
 //! |---|---|
 //! | `job`, `board` | a job as it lies in shared memory; the queue of jobs, and who has taken which. Modelled |
 //! | `spill` | where arguments lie that are too large for a job |
-//! | `call`, `frame`, `passed` | functions, arguments and values as they travel; what workers say |
+//! | `call`, `frame` | functions, arguments and values as they travel; what workers say |
 //! | `batch` | what was submitted with one call, and what has come of it |
 //! | `office` | what the parent knows of its jobs |
 //! | `worker` | the life of a worker |
@@ -63,8 +63,6 @@ mod office;
 mod options;
 #[cfg(not(ipc_loom))]
 mod owner;
-#[cfg(not(ipc_loom))]
-mod passed;
 #[cfg(not(ipc_loom))]
 mod pending;
 #[cfg(not(ipc_loom))]

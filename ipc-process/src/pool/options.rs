@@ -1,5 +1,8 @@
 //! How pools are made.
 
+use std::any::type_name;
+use std::panic::Location;
+use std::slice;
 use std::sync::{Arc, Mutex};
 use std::thread;
 
@@ -7,6 +10,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_channel::QueueOptions;
 use shmkit_core::shim::AtomicU64;
+use shmkit_core::transfer::Passed;
 use shmkit_core::wait::Site;
 use shmkit_core::{Error, RegionOptions};
 
@@ -55,7 +59,7 @@ const OVERHEAD: usize = 16 << 10;
 pub struct PoolOptions {
     workers: Option<usize>,
     name: String,
-    initializer: Option<Result<Initializer, (String, String)>>,
+    initializer: Option<Result<Arc<Initializer>, (String, String)>>,
     max_tasks: u64,
     retries: u32,
 }
@@ -84,18 +88,17 @@ impl PoolOptions {
         self
     }
 
-    /// What each worker does first, also one that takes the place of another. If it panics, the pool is broken: all tasks end in
+    /// What each worker does first, also one that takes the place of another: to open what the tasks need, for example. If it panics, the pool is broken: all tasks end in
     /// [`TaskError::Broken`](super::TaskError::Broken), with what it said.
     #[track_caller]
     pub fn initializer<A: Serialize + DeserializeOwned>(&mut self, f: fn(A), args: A) -> &mut Self {
-        let task = format!("{} of {}", std::any::type_name::<fn(A)>(), std::panic::Location::caller());
+        let task = format!("{} of {}", type_name::<fn(A)>(), Location::caller());
         let function =
             call::word_of(f).ok_or("the function is in a shared library; it has to be in the main program".to_owned());
-        let made = function.and_then(|function| match Chunk::of(std::slice::from_ref(&args))? {
-            Chunk { files, .. } if !files.is_empty() => {
-                Err("its arguments go with files, which every worker would need".to_owned())
-            }
-            Chunk { bytes, .. } => Ok(Initializer { task: task.clone(), function, args: bytes }),
+        let made = function.and_then(|function| {
+            let Chunk { bytes, files, .. } = Chunk::of(slice::from_ref(&args))?;
+            let files = files.into_iter().map(Passed).collect();
+            Ok(Arc::new(Initializer { task: task.clone(), function, args: bytes, files }))
         });
         self.initializer = Some(made.map_err(|what| (task, what)));
         self

@@ -14,20 +14,20 @@
 //! If the worker is killed meanwhile, the parent hears of that, and looks.
 
 use std::borrow::Cow;
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shmkit_channel::{ByteSender, Endpoint, Queue, RecvError};
 use shmkit_core::shim::AtomicU64;
-use shmkit_core::transfer::Parcel;
+use shmkit_core::transfer::{Parcel, Passed};
 use shmkit_core::{Error, Region, Tailed, crash_point};
 
 use super::board::Board;
 use super::call;
 use super::frame::What;
 use super::job::{Id, Job, Place};
-use super::passed::Passed;
 
 /// For how long results are sent quietly after one that was told.
 const QUIET: Duration = Duration::from_micros(500);
@@ -44,10 +44,10 @@ pub(super) const RESULTS: &str = "results";
 /// What a worker is told when it starts.
 #[derive(Serialize, Deserialize)]
 pub(super) struct Contract {
-    pub(super) pool: Passed,
-    pub(super) results: Passed,
+    pub(super) pool: Region,
+    pub(super) results: Region,
     /// Where arguments are delivered.
-    pub(super) deliveries: Passed,
+    pub(super) deliveries: Passed<OwnedFd>,
     pub(super) number: u64,
     pub(super) key: u64,
     pub(super) initializer: Option<Initializer>,
@@ -56,12 +56,13 @@ pub(super) struct Contract {
 }
 
 /// What each worker does first.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Initializer {
     pub(super) task: String,
     pub(super) function: u64,
-    /// The arguments.
+    /// The arguments, and the files that go with them.
     pub(super) args: Vec<u8>,
+    pub(super) files: Vec<Passed<OwnedFd>>,
 }
 
 struct Worker {
@@ -82,7 +83,6 @@ struct Worker {
 pub(super) fn work(contract: Contract) {
     let Contract { pool, results, deliveries, number, key, initializer, max_tasks } = contract;
     let attached = || -> Result<Worker, Box<dyn std::error::Error>> {
-        let (pool, results) = (Region::from_fd(pool.0)?, Region::from_fd(results.0)?);
         let board = Board::new(Queue::open_in(&pool, JOBS)?, pool.get_tailed(NOTES)?, key);
         Ok(Worker {
             board,
@@ -105,10 +105,17 @@ pub(super) fn work(contract: Contract) {
 }
 
 impl Initializer {
+    /// Another one, for another worker.
+    pub(super) fn try_clone(&self) -> io::Result<Self> {
+        let files = self.files.iter().map(|Passed(file)| file.try_clone().map(Passed)).collect::<io::Result<_>>()?;
+        Ok(Self { task: self.task.clone(), function: self.function, args: self.args.clone(), files })
+    }
+
     fn run(self) -> Result<(), String> {
         let mut entries = Vec::new();
+        let files = self.files.into_iter().map(|Passed(file)| file).collect();
         // SAFETY: the parent has made the word.
-        let called = unsafe { call::run_word(self.function, &self.args, Vec::new(), 1, &mut entries) };
+        let called = unsafe { call::run_word(self.function, &self.args, files, 1, &mut entries) };
         called?;
         call::Values::<()>::new(&self.task, &entries).next().map_err(|error| error.to_string())
     }
