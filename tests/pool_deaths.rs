@@ -15,7 +15,7 @@ use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, spawn};
 use shmkit::transfer::Passed;
 use shmkit::{Region, Shm};
 
-use common::gate::{Gate, come, gate, open, pass, until_come};
+use common::gate::{Gate, come, gate, open, pass};
 use common::{BOUND, Random, fork, prompt, signal, until, until_stopped};
 
 shmkit::process::enable_test_support!();
@@ -169,9 +169,21 @@ static RUNS: OnceLock<Shm<[AtomicU32; TASKS]>> = OnceLock::new();
 
 const TASKS: usize = 10_000;
 
+/// Notes that it was run, and takes a while.
 fn count(number: u32) -> u32 {
     RUNS.get().expect("it was initialised")[number as usize].fetch_add(1, SeqCst);
+    work();
     number
+}
+
+fn work() {
+    let end = Instant::now() + Duration::from_micros(30);
+    while Instant::now() < end {}
+}
+
+fn square_slowly(number: u64) -> u64 {
+    work();
+    square(number)
 }
 
 /// Every task is run once, or is an error and was run once at most. That is told by all that the pool promises at once.
@@ -210,7 +222,7 @@ fn of_10000_tasks_whose_workers_are_killed_at_random_none_is_lost_or_run_twice()
         }
     }
     println!("{killed} kills, {} tasks lost", lost.len());
-    assert!(lost.len() <= killed as usize);
+    assert!(lost.len() <= killed as usize && killed >= 10);
     pool.close();
     pool.join();
 }
@@ -218,7 +230,7 @@ fn of_10000_tasks_whose_workers_are_killed_at_random_none_is_lost_or_run_twice()
 #[test]
 fn with_retries_all_of_10000_tasks_have_values_whoever_is_killed() {
     let pool = PoolOptions::new().workers(2).retries(100).build().expect("a pool");
-    let pending = pool.chunked(10).map_async(square, 0..TASKS as u64);
+    let pending = pool.chunked(10).map_async(square_slowly, 0..TASKS as u64);
     let mut random = Random::new();
     let end = Instant::now() + BOUND * 2;
     while !pending.is_done() {
@@ -286,5 +298,4 @@ fn news_of_a_death_is_prompt() {
     kill(victim);
     assert!(lost.get_timeout(BOUND).is_err());
     assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
-    until_come(&gate, 1);
 }

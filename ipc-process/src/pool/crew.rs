@@ -38,7 +38,7 @@ const OVERHEAD: usize = 8 << 10;
 /// How many results of one worker are taken before others have their turn.
 const TURN: usize = 256;
 
-/// So many workers in a row that end before they have begun mean that none will.
+/// So many workers in a row that end before they have begun mean that none will; or, if they are killed, that there is no hurry to start others.
 const FALSE_STARTS: u32 = 10;
 
 /// How long after a worker could not be started that is tried again, and how often, if there is none at all.
@@ -203,13 +203,23 @@ impl Crew {
             let cause = worker.cause();
             self.firm.office.bury(worker.number, &cause);
             if !worker.has_begun {
-                self.false_starts += 1;
-                if self.false_starts >= FALSE_STARTS {
-                    let what = format!("its workers end before they have begun; {}", cause.error("the last one"));
-                    self.firm.office.end(&Cause::Broken(what.into()));
-                    self.firm.ring();
-                }
+                self.note_false_start(&cause);
             }
+        }
+    }
+
+    /// A worker has ended before it had begun. One that was killed was not to blame.
+    fn note_false_start(&mut self, cause: &Cause) {
+        self.false_starts += 1;
+        if self.false_starts < FALSE_STARTS {
+            return;
+        }
+        if let Cause::WorkerDied { signal: Some(libc::SIGKILL | libc::SIGTERM), .. } = cause {
+            self.retry = Some(Instant::now() + PAUSE);
+        } else {
+            let what = format!("its workers end before they have begun; {}", cause.error("the last one"));
+            self.firm.office.end(&Cause::Broken(what.into()));
+            self.firm.ring();
         }
     }
 
