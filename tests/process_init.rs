@@ -71,8 +71,9 @@ fn test() {
     let output = run("late", None);
     assert_eq!(said(&output), "before\nbefore\nwithin\nafter\n");
 
-    // A variable from elsewhere starts nothing, and takes nothing away.
-    for garbage in ["", "x", "-1", "9999", "0"] {
+    // A variable that is not for this process starts nothing, and takes nothing away.
+    let (me, other) = (std::process::id(), u32::MAX);
+    for garbage in ["", "x", "-1", "0", "1 2", "a b c", &format!("0 1 {me}"), &format!("9999 1 {me}")] {
         let output = run("garbage", Some(garbage));
         assert_eq!(output.status.code(), Some(101), "{garbage:?}");
         let error = String::from_utf8_lossy(&output.stderr);
@@ -81,6 +82,12 @@ fn test() {
             "{error}"
         );
     }
+    // One that was for the process's parent is left alone.
+    for inherited in [format!("0 1 {other}"), format!("9999 1 {other}")] {
+        assert!(run("garbage", Some(&inherited)).status.success());
+    }
+    let grandchild = |_: ()| run("late", None).status.success();
+    assert!(spawn(grandchild, ()).unwrap().join().unwrap());
 
     // Without a harness, the arguments of a child are those of its parent.
     let arguments = spawn(|_: ()| env::args().collect::<Vec<_>>(), ()).unwrap().join().unwrap();

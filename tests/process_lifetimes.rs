@@ -178,6 +178,7 @@ fn a_forked_child_leaves_the_children_of_its_parent_alone() {
             assert!(matches!(process.wait_timeout(Duration::ZERO), Err(JoinError::Forked { .. })));
             let waited = wait_any(&mut [&mut process as &mut dyn Source], Deadline::after(Duration::ZERO));
             assert!(matches!(waited, Err(Error::Forked)), "{waited:?}");
+            assert!(process.kill().is_err() && process.terminate().is_err());
             assert!(active_children().is_empty());
             // It may have children of its own.
             assert_eq!(spawn(|_: ()| 3, ()).unwrap().join().unwrap(), 3);

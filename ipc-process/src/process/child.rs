@@ -7,10 +7,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shmkit_core::Error;
 use shmkit_core::identity::Token;
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::wait::{Armed, FutexWord, Source, wake_all};
+use shmkit_core::{Error, crash_point};
 
 use super::error::JoinError;
 use super::exit::ExitStatus;
@@ -24,7 +24,7 @@ use super::sys::{self, Reaped};
 /// A [`Process`](super::Process) dereferences to this. It is a [`Source`]: [`wait_any`](shmkit_core::wait_any) waits for its end, and for other things besides. For
 /// event loops, [`AsFd`] is a descriptor that can be read from when it has ended.
 ///
-/// In a forked child of the process that has started it, it cannot be waited for: [`JoinError::Forked`].
+/// In a forked child of the process that has started it, it can be neither waited for nor signalled: [`JoinError::Forked`].
 #[derive(Clone)]
 pub struct Child {
     shared: Arc<Shared>,
@@ -65,6 +65,7 @@ impl Shared {
                 Reaped::Ended(status) => Some(Ended::With(status)),
                 Reaped::Lost => Some(Ended::Lost),
             };
+            crash_point!("process.look.after_reap");
             // Release pairs with the Acquire in `is_ready`.
             self.word.store(1, Release);
             wake_all(&self.word);
@@ -166,9 +167,9 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If it may not be signalled, such as one that has become another user's.
+    /// If it may not be signalled, such as one that has become another user's; in a forked child of the process that has started it.
     pub fn terminate(&self) -> io::Result<()> {
-        sys::signal(self.as_fd(), libc::SIGTERM)
+        self.signal(libc::SIGTERM)
     }
 
     /// Kills it (SIGKILL). Does nothing if it has ended.
@@ -177,7 +178,14 @@ impl Child {
     ///
     /// As for [`terminate`](Self::terminate).
     pub fn kill(&self) -> io::Result<()> {
-        sys::signal(self.as_fd(), libc::SIGKILL)
+        self.signal(libc::SIGKILL)
+    }
+
+    fn signal(&self, signal: i32) -> io::Result<()> {
+        if !is_own(self.shared.owner) {
+            return Err(io::Error::other(JoinError::Forked { name: self.name().to_owned() }));
+        }
+        sys::signal(self.as_fd(), signal)
     }
 
     fn failed(&self, error: io::Error) -> JoinError {

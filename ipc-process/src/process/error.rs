@@ -151,7 +151,7 @@ impl fmt::Display for JoinError {
             Self::Forked { name } => {
                 write!(
                     f,
-                    "process {name:?} was started by the parent of this forked process, and is for the parent to wait for"
+                    "process {name:?} was started by the parent of this forked process, and is the parent's to wait for and to signal"
                 )
             }
             Self::Io { name, error } => write!(f, "waiting for process {name:?}: the operating system failed: {error}"),

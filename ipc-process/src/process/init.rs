@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::env;
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -12,9 +12,9 @@ use std::sync::OnceLock;
 
 use shmkit_core::transfer::Parcel;
 
-use super::bootstrap::{Bootstrap, Outcome, Own, VARIABLE};
+use super::bootstrap::{Address, Bootstrap, Outcome, Own, VARIABLE};
 use super::parent::Parent;
-use super::sys;
+use super::{sys, testing};
 
 /// The code that a process ends with whose function has panicked, or could not be run: that of a program whose `main` panics.
 const FAILURE: i32 = 101;
@@ -43,8 +43,8 @@ impl Role {
 /// A new process runs the same program, and this is where it turns off: in a process that was started by [`spawn`](super::spawn), this does not return.
 /// It runs the function, hands the value over, and ends the process. In all others, it returns at once, and processes can be started from then on.
 ///
-/// What comes before it, every child does, too. It is to be called while the process has no other thread: in a child, it takes a variable
-/// out of the environment.
+/// What comes before it, every child does, too. If the process has no other thread yet, a child has no trace of it in its environment; otherwise,
+/// there is a variable `SHMKIT_PROCESS`, which means nothing to others.
 ///
 /// A program that does not call it cannot start processes: [`SpawnError::NotInitialised`](super::SpawnError::NotInitialised). A child that does not come
 /// through it runs `main`, cannot start processes either, and ends without a value.
@@ -66,23 +66,41 @@ pub fn init() {
     if ROLE.get().is_some() {
         return;
     }
-    match env::var_os(VARIABLE) {
-        None => initialise(),
-        Some(number) => {
-            // SAFETY: other threads that read the environment do so by the standard library, which locks it, or are not there: this is the
-            // beginning of `main`, as is said above.
-            unsafe { env::remove_var(VARIABLE) };
-            let number = number.to_str().and_then(|number| number.parse().ok());
-            // SAFETY: the process that has started this one has put the socket there for it, and nobody else knows of it.
-            let socket =
-                number.ok_or(io::ErrorKind::InvalidInput.into()).and_then(|number| unsafe { sys::adopt(number) });
-            let told = socket.and_then(|socket| Ok((Parcel::receive(socket.as_fd())?, socket)));
-            match told.map(|(parcel, socket)| (Bootstrap::unpack(parcel), socket)) {
-                Ok((Some((bootstrap, own, args)), socket)) => run(bootstrap, own, args, &socket),
-                Ok((None, _)) => give_up("what it was told makes no sense"),
+    let Some(variable) = env::var_os(VARIABLE) else {
+        return initialise();
+    };
+    match find_socket(&variable) {
+        Ok(Some(socket)) => {
+            forget_variable();
+            match Parcel::receive(socket.as_fd()).map(Bootstrap::unpack) {
+                Ok(Some((bootstrap, own, args))) => run(bootstrap, own, args, &socket),
+                Ok(None) => give_up("what it was told makes no sense"),
                 Err(error) => give_up(&error.to_string()),
             }
         }
+        Ok(None) => initialise(),
+        Err(what) => give_up(what),
+    }
+}
+
+/// The socket that the variable speaks of; `None` if the variable is not for this process, but was inherited from one that it was for.
+fn find_socket(variable: &OsStr) -> Result<Option<OwnedFd>, &'static str> {
+    let address = Address::parse(variable).ok_or("the variable is none of this library's")?;
+    // SAFETY: the process that has started this one has put the socket there for it. Whether it is that one is seen by its inode; nobody else in
+    // this process knows of it.
+    match unsafe { sys::adopt_socket(address.number, address.inode) } {
+        Some(socket) => Ok(Some(socket)),
+        // It was for this process, and something has closed it: to go on as if it were none would start children without end.
+        None if address.parent == std::os::unix::process::parent_id() => Err("something has closed its socket"),
+        None => Ok(None),
+    }
+}
+
+/// Takes the variable out of the environment, so that what this process starts by other means, or becomes, does not inherit it.
+fn forget_variable() {
+    if sys::is_single_threaded() || testing::is_enabled() {
+        // SAFETY: there is no other thread; or there is that of a test harness, which waits for this one.
+        unsafe { env::remove_var(VARIABLE) };
     }
 }
 

@@ -14,6 +14,7 @@ use std::thread;
 
 use nix::errno::Errno;
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::eventfd::EventFd;
 use shmkit_core::identity::{self, Token};
 use shmkit_core::wait::Site;
 
@@ -37,7 +38,7 @@ pub(crate) struct Nursery {
     /// A descriptor of that process.
     process: OwnedFd,
     epoll: Epoll,
-    bell: OwnedFd,
+    bell: EventFd,
     inner: Mutex<Inner>,
 }
 
@@ -47,6 +48,8 @@ struct Inner {
     children: HashMap<u64, Arc<Shared>>,
     last: u64,
     jobs: Vec<Job>,
+    /// The thread does nothing any more.
+    is_over: bool,
 }
 
 impl std::fmt::Debug for Inner {
@@ -133,22 +136,38 @@ impl Nursery {
     /// Runs `job` in the thread.
     pub(crate) fn run<R: Send + 'static>(&self, job: impl FnOnce() -> R + Send + 'static) -> io::Result<R> {
         let (done, result) = mpsc::sync_channel(1);
-        self.lock().jobs.push(Box::new(move || {
+        let mut inner = self.lock();
+        if inner.is_over {
+            return Err(io::Error::other("something has closed the descriptors of the thread that starts daemons"));
+        }
+        inner.jobs.push(Box::new(move || {
             // Whoever asked, waits for it.
             let _ = done.send(job());
         }));
-        nix::unistd::write(&self.bell, &1_u64.to_ne_bytes())?;
+        drop(inner);
+        self.bell.write(1)?;
         result.recv().map_err(io::Error::other)
     }
 
-    /// The life of the thread, which ends with the process.
+    /// The life of the thread, which ends with the process, and not before: its end would be that of all daemons.
     fn live(&self) {
+        self.look_after_all();
+        let mut inner = self.lock();
+        inner.is_over = true;
+        inner.jobs.clear();
+        drop(inner);
+        loop {
+            thread::park();
+        }
+    }
+
+    /// Does what is to be done, until somebody closes what is not theirs: after that, children are reaped by those who wait for them.
+    fn look_after_all(&self) {
         let mut events = [EpollEvent::empty(); 32];
         loop {
             let count = match self.epoll.wait(&mut events, EpollTimeout::NONE) {
                 Ok(count) => count,
                 Err(Errno::EINTR) => continue,
-                // Somebody has closed what is not theirs. Children are reaped by those who join them, then.
                 Err(_) => return,
             };
             for event in &events[..count] {
@@ -161,9 +180,8 @@ impl Nursery {
     }
 
     fn work(&self) {
-        let mut count = [0; 8];
         // It fails where it was not rung.
-        let _ = nix::unistd::read(&self.bell, &mut count);
+        let _ = self.bell.read();
         let jobs = std::mem::take(&mut self.lock().jobs);
         jobs.into_iter().for_each(|job| job());
     }

@@ -14,9 +14,10 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use shmkit_core::crash_point;
 use shmkit_core::transfer::{self, Parcel};
 
-use super::bootstrap::{Bootstrap, Own, VARIABLE};
+use super::bootstrap::{Address, Bootstrap, Own, VARIABLE};
 use super::child::{Child, Shared};
 use super::codec;
 use super::error::SpawnError;
@@ -265,10 +266,12 @@ impl ProcessOptions {
         }
         let parcel = bootstrap.pack(args, own).map_err(io::Error::other)?;
         parcel.send(ours.as_fd())?;
+        crash_point!("process.spawn.after_send");
         // What is on its way needs no copy here.
         drop(parcel);
         let start = self.plan(theirs, stdio)?;
         let pid = if self.is_daemon { nursery.run(move || sys::start(&start))?? } else { sys::start(&start)? };
+        crash_point!("process.spawn.after_start");
         let shared = sys::open_process(pid).and_then(|process| {
             Ok(Arc::new(Shared::new(pid, bootstrap.name.clone(), self.is_daemon, process, own_token()?)))
         });
@@ -293,7 +296,8 @@ impl ProcessOptions {
         let inherited = if self.clears_env { None } else { Some(env::vars_os()) };
         let inherited = inherited.into_iter().flatten().filter(|(name, _)| !self.env.contains_key(name));
         let changed = self.env.iter().filter_map(|(name, value)| Some((name.clone(), value.clone()?)));
-        let own = (OsString::from(VARIABLE), OsString::from(socket.as_raw_fd().to_string()));
+        let address = Address { number: socket.as_raw_fd(), inode: sys::inode(socket)?, parent: std::process::id() };
+        let own = (OsString::from(VARIABLE), OsString::from(address.to_string()));
         let all = inherited.chain(changed).filter(|(name, _)| name != VARIABLE).chain([own]);
         all.map(|(mut variable, value)| {
             variable.push("=");

@@ -3,12 +3,13 @@
 use std::ffi::{CStr, CString};
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::time::TimeSpec;
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
@@ -204,18 +205,38 @@ pub(crate) fn wait(process: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Re
     }
 }
 
-/// Takes possession of the descriptor `number`, so that no child inherits it.
+/// Takes possession of the descriptor `number`, so that no child inherits it, if it is that of the socket with this inode.
 ///
 /// # Safety
 ///
-/// Nobody else in this process owns it.
-pub(crate) unsafe fn adopt(number: RawFd) -> io::Result<OwnedFd> {
+/// If it is, nobody else in this process owns it.
+pub(crate) unsafe fn adopt_socket(number: RawFd, inode: u64) -> Option<OwnedFd> {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: there is room for what is said of the file; zeroes are values of it.
+    let status = unsafe {
+        if libc::fstat(number, status.as_mut_ptr()) == -1 {
+            return None;
+        }
+        status.assume_init()
+    };
+    let is_it = status.st_mode & libc::S_IFMT == libc::S_IFSOCK && status.st_ino == inode;
     // SAFETY: no memory is involved.
-    if unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
-        return Err(io::Error::last_os_error());
+    if !is_it || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return None;
     }
-    // SAFETY: it is open, as the call has shown, and the caller says that nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+    // SAFETY: it is open, as the calls have shown, and the caller says that nobody else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The number by which an open file is told from all others of its kind.
+pub(crate) fn inode(file: &OwnedFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(file)?.st_ino)
+}
+
+/// Whether the calling thread is the only one of its process. If that cannot be told, it is not.
+pub(crate) fn is_single_threaded() -> bool {
+    // The kernel counts threads as folders: two links, and one for each.
+    nix::sys::stat::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3)
 }
 
 /// Exchanges the standard output of this process.
@@ -261,9 +282,8 @@ pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
     result
 }
 
-/// An empty descriptor that counts, to ring at.
-pub(crate) fn bell() -> io::Result<OwnedFd> {
-    use nix::sys::eventfd::{EfdFlags, EventFd};
-    let bell = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-    Ok(bell.as_fd().try_clone_to_owned()?)
+/// A descriptor to ring at.
+pub(crate) fn bell() -> io::Result<EventFd> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Ok(EventFd::from_flags(flags)?)
 }

@@ -28,6 +28,7 @@ static TEST: OnceLock<&'static str> = OnceLock::new();
 /// }
 /// # fn main() {}
 /// ```
+#[allow(clippy::test_attr_in_doctest, reason = "this is about tests")]
 #[macro_export]
 macro_rules! enable_test_support {
     () => {
