@@ -16,6 +16,7 @@ mod event;
 mod once;
 mod permits;
 mod pipe;
+mod pool;
 mod process;
 mod queue;
 mod reentrant;
@@ -91,6 +92,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (pool::SCENES, pool::victim),
     (process::SCENES, process::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
