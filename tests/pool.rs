@@ -311,23 +311,32 @@ fn what_cannot_be_serialised_or_read_is_an_error_and_costs_no_worker() {
     assert_eq!(pool.pids(), pids);
 }
 
+/// Takes some microseconds.
+fn square_slowly(number: u64) -> u64 {
+    let end = Instant::now() + Duration::from_micros(5);
+    while Instant::now() < end {}
+    square(number)
+}
+
 #[test]
 fn a_value_does_not_wait_for_the_task_that_comes_after_it() {
     let pool = Pool::new(1).expect("a pool");
-    let gate = gate();
     for _ in 0..20 {
-        // So many that the worker tells of results only now and then, and then one that takes long.
-        let quick: Vec<_> = (0..50).map(|number| pool.submit(square, number)).collect();
-        let long = pool.submit(pass, gate.clone());
+        let (first, last) = (gate(), gate());
+        let before = pool.submit(pass, first.clone());
+        // So many that the worker tells of values only now and then, and then one that takes long.
+        let quick: Vec<_> = (0..60).map(|number| pool.submit(square_slowly, number)).collect();
+        let long = pool.submit(pass, last.clone());
+        open(&first);
+        until_come(&last, 1);
         let start = Instant::now();
         for (number, pending) in quick.iter().enumerate() {
             assert_eq!(pending.get_timeout(BOUND), Ok(square(number as u64)));
         }
         assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
-        assert!(!long.is_done());
-        open(&gate);
+        assert!(before.is_done() && !long.is_done());
+        open(&last);
         long.get().expect("a value");
-        gate[1].store(0, std::sync::atomic::Ordering::SeqCst);
     }
 }
 

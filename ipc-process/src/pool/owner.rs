@@ -101,11 +101,6 @@ impl Pool {
             self.submitter.firm().ring();
         }
     }
-
-    /// The process ids of the workers, the oldest first. May be outdated when it returns.
-    pub fn pids(&self) -> Vec<u32> {
-        self.submitter.firm().staff().values().copied().collect()
-    }
 }
 
 impl Deref for Pool {

@@ -82,6 +82,11 @@ impl Submitter {
         self.firm.terms.workers
     }
 
+    /// The process ids of the workers, the oldest first. May be outdated when it returns.
+    pub fn pids(&self) -> Vec<u32> {
+        self.firm.staff().values().copied().collect()
+    }
+
     /// Runs `f(args)` in a worker and waits for its value.
     ///
     /// # Blocking
