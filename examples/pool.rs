@@ -145,7 +145,7 @@ fn square_or_wait((number, desk): (u64, Option<Desk>)) -> u64 {
 fn with_a_kill(pool: &Submitter) -> Result<usize> {
     let desk = Region::anonymous(4096)?.insert("desk", AtomicU32::new(0))?;
     let items = (0..100).map(|number| (number, (number == 50).then(|| desk.clone())));
-    let pending = pool.chunked(1).map_async(square_or_wait, items);
+    let pending = pool.named("square_or_wait").chunked(1).map_async(square_or_wait, items);
     let end = Instant::now() + BOUND;
     while desk.load(SeqCst) == 0 {
         expect(Instant::now() < end, "somebody who gets to task 50")?;
