@@ -168,7 +168,7 @@ fn with_a_kill(pool: &Submitter) -> Result<usize> {
 
 fn kill(pid: u32) -> Result<()> {
     // SAFETY: no memory is involved.
-    let killed = unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+    let killed = unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
     expect(killed == 0, "a worker to kill")
 }
 

@@ -14,12 +14,12 @@ use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, spawn};
+use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, active_children, spawn};
 use shmkit::transfer::Passed;
 use shmkit::{Region, Shm};
 
 use common::gate::{Gate, come, gate, open, pass};
-use common::{BOUND, Random, fork, prompt, signal, until, until_stopped};
+use common::{BOUND, Random, descriptors, fork, prompt, signal, threads, until, until_stopped};
 
 shmkit::process::enable_test_support!();
 
@@ -290,6 +290,33 @@ fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it
         status == 0 && pool.apply(|()| std::process::id(), ()) == pids
     }
     assert!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"));
+}
+
+#[test]
+fn pools_leave_no_process_no_descriptor_and_no_thread() {
+    /// What this process has.
+    fn inventory() -> (usize, usize, usize) {
+        (descriptors(), threads(), active_children().len())
+    }
+    fn have_pools(_: ()) {
+        let have_a_pool = |end: fn(&Pool)| {
+            let pool = Pool::new(2).expect("a pool");
+            assert!(pool.chunked(1).map(square, 0..100).is_ok());
+            // Its arguments go with files, and so does what never gets to a worker.
+            let gates: Vec<_> = (0..10).map(|_| gate()).collect();
+            let _lost = gates.iter().map(|gate| pool.submit(pass, gate.clone())).collect::<Vec<_>>();
+            until("two at the gates", || gates.iter().map(come).sum::<u64>() == 2);
+            pool.pids().first().map(|pid| signal(*pid, libc::SIGKILL));
+            end(&pool);
+        };
+        // What the library starts once, such as the thread that reaps, is there from then on.
+        have_a_pool(|_| {});
+        let before = inventory();
+        have_a_pool(|_| {});
+        have_a_pool(Pool::terminate);
+        until("an end of what belongs to pools", || inventory() == before);
+    }
+    spawn(have_pools, ()).expect("a process").join().expect("nothing that is left");
 }
 
 /// The file of the pool's own region: the only large one that this process has.
