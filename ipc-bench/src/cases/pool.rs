@@ -68,10 +68,11 @@ pub fn maps(plan: &Plan) -> io::Result<Figures> {
     stats::check_rounds(plan.rounds)?;
     let mut figures = Vec::new();
     for (name, chunk, rows) in [("default chunks", 0, DEFAULT_ROWS), ("chunks of one", 1, SINGLE_ROWS)] {
-        let mut candidates = vec![ours(chunk)?];
         #[cfg(feature = "peers")]
-        candidates.extend(pools::all(WORKERS, TASKS, chunk)?);
-        let all = stats::interleave(plan, candidates)?;
+        let peers = pools::all(WORKERS, TASKS, chunk)?;
+        #[cfg(not(feature = "peers"))]
+        let peers = [];
+        let all = stats::interleave(plan, peers.into_iter().chain([ours(chunk)?]).collect())?;
         figures.push(Figure::of_rounds(format!("pool, map of {TASKS} tiny tasks, {name}"), "us", all, rows));
     }
     let conditions = format!("{WORKERS} workers, not pinned; they are there before the first sample");
@@ -107,10 +108,10 @@ pub fn kills(plan: &Plan) -> io::Result<Figures> {
 }
 
 /// Runs the tasks; says how many have been lost with their workers. All others have the right values.
-fn lost(pool: &Pool, kill: bool) -> io::Result<usize> {
+fn lost(pool: &Pool, kills: bool) -> io::Result<usize> {
     let submitter = Submitter::clone(pool);
     let pending = pool.chunked(1).map_async(work, 0..TASKS).on_progress(move |done, _| {
-        if kill && done % KILL_AFTER == 0 {
+        if kills && done % KILL_AFTER == 0 {
             if let Some(pid) = submitter.pids().first() {
                 kill(*pid);
             }
