@@ -33,8 +33,17 @@ fn isolation_shows_what_is_shared() {
 }
 
 #[test]
+fn the_pool_has_all_values_but_the_one_that_was_lost_with_its_worker() {
+    let output = run_example("pool", &["--tasks", "50"]);
+    let last = last_line(&output);
+    assert!(last.starts_with("tasks=50 ratio="), "{last}");
+    assert!(last.ends_with(" squares=338350 killed=2 lost=1 lost_with_retries=0 ok"), "{last}");
+    assert!(output.status.success());
+}
+
+#[test]
 fn help_is_help_and_nonsense_is_refused() {
-    for name in ["processes", "heartbeat", "echo_server", "isolation"] {
+    for name in ["processes", "heartbeat", "echo_server", "isolation", "pool"] {
         assert!(run_example(name, &["--help"]).status.success(), "{name}");
         assert_eq!(run_example(name, &["--nonsense"]).status.code(), Some(2), "{name}");
     }

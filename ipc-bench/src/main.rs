@@ -6,7 +6,7 @@ use std::io;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use shmkit_bench::cases::{self, array, contention, kill, memory, open, spawn};
+use shmkit_bench::cases::{self, array, contention, kill, memory, open, pool, spawn};
 use shmkit_bench::death::Death;
 use shmkit_bench::report::Report;
 use shmkit_bench::solo::{self, Solo};
@@ -137,6 +137,16 @@ impl Options {
         Ok(())
     }
 
+    fn pool_maps(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        report.add(&pool::maps(&self.plan(case, self.rounds))?);
+        Ok(())
+    }
+
+    fn pool_kills(&self, case: &str, report: &mut Report) -> io::Result<()> {
+        report.add(&pool::kills(&self.plan(case, self.rounds))?);
+        Ok(())
+    }
+
     fn elements(&self, case: &str, report: &mut Report) -> io::Result<()> {
         report.add(&array::elements(&self.sample(case, 1, 6))?);
         Ok(())
@@ -181,6 +191,8 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("open", Run::By(Options::open)),
         ("memory", Run::By(Options::memory)),
         ("process/spawn", Run::By(Options::spawn)),
+        ("pool/map", Run::By(Options::pool_maps)),
+        ("pool/kills", Run::By(Options::pool_kills)),
         ("array/element", Run::By(Options::elements)),
         ("array/copy", Run::By(Options::copies)),
     ];

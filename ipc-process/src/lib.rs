@@ -43,9 +43,17 @@ mod process;
 mod vec;
 mod words;
 
+/// What models look into.
+#[cfg(ipc_loom)]
+pub mod model {
+    pub use crate::pool::{Board, Id, Job};
+}
+
 #[cfg(not(ipc_loom))]
 pub use map::MapOptions;
 pub use map::{Key, MapError, MapIter, SharedMap};
+#[cfg(not(ipc_loom))]
+pub use pool::*;
 #[cfg(not(ipc_loom))]
 pub use process::*;
 #[cfg(not(ipc_loom))]

@@ -17,6 +17,7 @@ mod map;
 mod once;
 mod permits;
 mod pipe;
+mod pool;
 mod process;
 mod queue;
 mod reentrant;
@@ -96,6 +97,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (pool::SCENES, pool::victim),
     (process::SCENES, process::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),

@@ -14,6 +14,7 @@ pub mod mutex;
 pub mod once_lock;
 pub mod open;
 pub mod pipe;
+pub mod pool;
 pub mod queue;
 pub mod reentrant_mutex;
 pub mod rwlock;

@@ -351,6 +351,31 @@ impl<T: Pod + Described> Queue<T> {
         self.len() == 0
     }
 
+    /// How many messages have been received since the queue was made, modulo 2^32 times the size of the ring.
+    ///
+    /// The n-th message that was sent, counted from 0, has been received if and only if this is more than n. So where all who send know the number of
+    /// what they send, as one who sends alone does, a note of a consumer that was killed in [`recv_with`](Self::recv_with) can be told from
+    /// one of a message that it had really received. Who sees a message counted sees what its consumer has noted of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupted`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_channel::QueueOptions;
+    ///
+    /// let jobs = QueueOptions::new().anonymous::<u64>()?;
+    /// jobs.send_slice(&[10, 11, 12])?;
+    /// jobs.recv()?;
+    /// assert_eq!(jobs.received()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn received(&self) -> Result<u64, Error> {
+        self.ring.count_received()
+    }
+
     /// How many messages fit in.
     pub fn capacity(&self) -> usize {
         self.ring.capacity() as usize

@@ -31,9 +31,7 @@ type Call = unsafe fn(usize, u64, &[u8], Parcel) -> Result<Parcel, String>;
 impl Function {
     /// `None` if it is not part of the main program.
     pub(crate) fn of<A: DeserializeOwned, R: Serialize>(function: fn(A) -> R) -> Option<Self> {
-        let place = |address: usize| is_text(address).then(|| address.wrapping_sub(anchor_address()) as i64);
         let call = call::<A, R> as Call as usize;
-        place(anchor_address())?;
         Some(Self { call: place(call)?, function: place(function as usize)?, fingerprint: fingerprint::<A, R>() })
     }
 
@@ -43,11 +41,9 @@ impl Function {
     ///
     /// If it is not part of this program; if the arguments are not its, or the value cannot be serialised.
     pub(crate) fn call(&self, args: &[u8], parcel: Parcel) -> Result<Parcel, String> {
-        let address = |place: i64| anchor_address().wrapping_add(place as usize);
-        let (call, function) = (address(self.call), address(self.function));
-        if !is_text(call) || !is_text(function) {
+        let (Some(call), Some(function)) = (address(self.call), address(self.function)) else {
             return Err("the function is not part of this program".to_owned());
-        }
+        };
         // SAFETY: both come from `of`, in a process that runs the same file, in which they were at the same distance from the anchor: the kernel
         // has started this process from the very file that the other one runs. `of` has put a `Call` there.
         unsafe {
@@ -78,6 +74,17 @@ unsafe fn call<A: DeserializeOwned, R: Serialize>(
         codec::unpack(args, parcel.files).map_err(|error| format!("its arguments cannot be read: {error}"))?;
     let value = function(args);
     codec::pack(&value).map_err(|error| format!("it cannot be serialised: {error}"))
+}
+
+/// Where in the main program the code at `address` is; `None` if it is not part of it.
+pub(crate) fn place(address: usize) -> Option<i64> {
+    let anchor = anchor_address();
+    (is_text(anchor) && is_text(address)).then(|| address.wrapping_sub(anchor) as i64)
+}
+
+/// The address of a [`place`] in this process; `None` if there is no code of the main program.
+pub(crate) fn address(place: i64) -> Option<usize> {
+    Some(anchor_address().wrapping_add(place as usize)).filter(|address| is_text(*address))
 }
 
 /// What the place of all functions is told from.

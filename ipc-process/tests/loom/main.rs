@@ -5,4 +5,5 @@
 #![cfg(ipc_loom)]
 
 mod map;
+mod pool;
 mod vec;
