@@ -57,8 +57,13 @@ pub const SIDE_BY_SIDE: Game = Game {
     members: 2,
     cpus: Cpus::Two,
     measure: Measure::EachRate,
-    entries: &[Entry::of::<Sections>(SECTION_APART), Entry::of::<Together>(SUBJECT), Entry::of::<Apart>(APART)],
-    rows: &[Comparison::at_least(SECTION_APART, 0.67), Comparison::at_least(APART, 0.95)],
+    entries: &[
+        Entry::of::<Sections>(SECTION_APART),
+        Entry::of::<Together>(SUBJECT),
+        Entry::of::<Apart>(APART),
+        Entry::of::<Many>(MANY),
+    ],
+    rows: &[Comparison::at_least(SECTION_APART, 0.67), Comparison::at_least(APART, 0.95), Comparison::listed(MANY)],
 };
 
 fn get() -> io::Result<Vec<Turns>> {

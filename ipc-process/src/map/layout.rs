@@ -83,7 +83,8 @@ pub(super) struct Head<K: ?Sized, V> {
     /// How often a slot has become free, modulo 2^64. Whoever finds no free one looks whether one has become free meanwhile.
     freed: AtomicU64,
     _freed: [AtomicU64; 7],
-    _entries: PhantomData<(fn(&K), fn() -> V)>,
+    _keys: PhantomData<fn(&K)>,
+    _values: PhantomData<fn() -> V>,
 }
 
 #[cfg(not(ipc_loom))]
@@ -123,7 +124,8 @@ impl<K: Key + ?Sized, V: Pod + Described> Head<K, V> {
             _rules: [(); 4].map(|()| zero()),
             freed: zero(),
             _freed: [(); 7].map(|()| zero()),
-            _entries: PhantomData,
+            _keys: PhantomData,
+            _values: PhantomData,
         }
     }
 

@@ -17,7 +17,7 @@ struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// Waits for the lock. Whatever one who died with it has done, there is nothing to mend: what counts is one word.
+    /// Waits for the lock.
     #[inline]
     fn take(lock: &'a RawLock) -> Result<Self, Error> {
         match lock.lock(None) {
@@ -106,9 +106,19 @@ impl<T: Pod + Described> Table<T> {
         Ok((index < self.len()?).then_some(Changing { element, turn }))
     }
 
+    /// Waits for the turn to push or pop. If the last one has died with it, an element may have gone without a word.
+    #[inline]
+    fn take_turn(&self) -> Result<Turn<'_>, Error> {
+        let turn = Turn::take(&self.shared().lock)?;
+        if turn.held.after_death {
+            self.disturb();
+        }
+        Ok(turn)
+    }
+
     /// Puts elements behind the last one, all by one store; says where the first one is. `None` if there is no room for all of them.
     pub(super) fn extend(&self, values: &[T]) -> Result<Option<usize>, Error> {
-        let _turn = Turn::take(&self.shared().lock)?;
+        let _turn = self.take_turn()?;
         let len = self.len()?;
         if values.len() > self.capacity - len {
             return Ok(None);
@@ -124,7 +134,7 @@ impl<T: Pod + Described> Table<T> {
 
     /// Takes the last element away, by one store.
     pub(super) fn pop(&self) -> Result<Option<T>, Error> {
-        let _turn = Turn::take(&self.shared().lock)?;
+        let _turn = self.take_turn()?;
         let Some(last) = self.len()?.checked_sub(1) else {
             return Ok(None);
         };
@@ -132,10 +142,11 @@ impl<T: Pod + Described> Table<T> {
         // Nobody is changing it, and nobody will who has seen that it is there.
         let _changing = Turn::take(element.lock())?;
         let value = element.read();
-        self.disturb();
-        crash_point!("vec.pop.after_disturb");
         self.set_len(last);
         crash_point!("vec.pop.after_len");
+        // Who has seen the old length and looks at the element must not take what the next push writes there for it.
+        self.disturb();
+        crash_point!("vec.pop.after_disturb");
         Ok(Some(value))
     }
 }

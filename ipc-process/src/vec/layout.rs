@@ -148,7 +148,7 @@ impl<T: Pod + Described> Table<T> {
     /// How often elements have gone, before a look at some.
     #[inline]
     pub(super) fn begin_to_read(&self) -> u64 {
-        // Acquire: the length that is read next is no older.
+        // Acquire pairs with the Release in `disturb`: the length that is read next is no older.
         self.shared.pops.load(Acquire)
     }
 
@@ -160,11 +160,11 @@ impl<T: Pod + Described> Table<T> {
         self.shared.pops.load(Relaxed) == pops
     }
 
-    /// An element is about to go. The head's lock is held.
+    /// An element has gone, and its place may be filled anew. The head's lock is held.
     #[inline]
     pub(super) fn disturb(&self) {
         let pops = self.shared.pops.load(Relaxed).wrapping_add(1);
-        // Release pairs with the Acquire in `begin_to_read`.
+        // Release pairs with the Acquire in `begin_to_read`: who sees this number sees the length without the element.
         self.shared.pops.store(pops, Release);
     }
 

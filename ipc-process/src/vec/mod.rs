@@ -9,7 +9,7 @@
 //! | state of a place | `get` | `set`, `update` | `push` | `pop` |
 //! |---|---|---|---|---|
 //! | at or beyond `len` | nothing | refused, under its lock | the first of them: fills the value that is valid by its `version`, then raises `len` | - |
-//! | below `len` | copies the valid value; again if the version has changed meanwhile, or an element has gone | under its lock: fills the other value, then raises `version` | - | the last of them: under its lock, too, raises `pops`, then lowers `len` |
+//! | below `len` | copies the valid value; again if the version has changed meanwhile, or an element has gone | under its lock: fills the other value, then raises `version` | - | the last of them: under its lock, too, lowers `len`, then raises `pops` |
 //!
 //! Pushes and pops take turns under the lock of the head. A pop waits for whoever is changing the last element; and whoever has its lock and finds the
 //! element there knows that it stays.
@@ -20,7 +20,8 @@
 //! # What a death leaves
 //!
 //! * Each change is one store: of `len`, or of the `version`. Before that the vector is as it was, after it as it is to be.
-//! * Perhaps the lock of a dead, which the next one takes over, and a value that is not valid or beyond the length. There is nothing to mend.
+//! * Perhaps the lock of a dead, which the next one takes over, and a value that is not valid or beyond the length. Where that was the lock of the head, the next
+//!   one raises `pops`, which the dead may not have come to.
 //!
 //! # Garbage
 //!

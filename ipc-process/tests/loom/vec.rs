@@ -182,13 +182,37 @@ fn one_who_dies_while_changing_or_popping_has_done_it_or_not() {
         let (sum, len) = (get(&vec, 0).expect("it stays"), vec.len().unwrap());
         let expected = match died {
             Some("vec.set.before_value" | "vec.set.after_value") => [(101, 2)].as_slice(),
-            Some("vec.set.after_version" | "vec.pop.after_disturb") => &[(111, 2)],
-            Some("vec.pop.after_len") | None => &[(111, 1)],
+            Some("vec.set.after_version") => &[(111, 2)],
+            Some("vec.pop.after_len" | "vec.pop.after_disturb") | None => &[(111, 1)],
             Some(_) => &[(101, 2), (111, 2), (111, 1)],
         };
         assert!(expected.contains(&(sum, len)), "{sum}, {len}, {died:?}");
         assert_eq!(vec.pop().expect("a turn").map(number), Some(if len == 2 { 2 } else { 111 }));
         end(&region, [keeper]);
+        died
+    });
+}
+
+/// The one who dies has popped, and another element comes to the place while somebody looks at it.
+#[test]
+fn behind_one_who_died_popping_nobody_sees_a_torn_element() {
+    explore_deaths(1, &["vec.pop.after_len", "vec.pop.after_disturb"], |at| {
+        let (region, [survivor, victim, reader]) = processes();
+        let vec = Vec::model(1);
+        survivor.act();
+        vec.push([1; 2]).expect("room");
+        let thread = spawn(&reader, {
+            let vec = vec.clone();
+            move || assert!(matches!(get(&vec, 0), None | Some(1 | 2)))
+        });
+        let died = victim.live_until(at, || assert_eq!(vec.pop().expect("a turn").map(number), Some(1)));
+        survivor.act();
+        survivor.sweep();
+        if vec.is_empty().expect("a sound vector") {
+            vec.push([2; 2]).expect("room");
+        }
+        thread.join().unwrap();
+        end(&region, []);
         died
     });
 }
