@@ -341,10 +341,25 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
 /// Whether a thread sleeps on several futexes, as all waits of the library do, without a deadline: it has looked around for the last time, and
 /// only somebody who wakes it gets it on.
 pub(crate) fn sleeps_until_woken(pid: u32, thread: u32) -> bool {
+    has_deadline(pid, thread) == Some(false)
+}
+
+/// Whether the sleep of a thread on several futexes has a deadline; `None` if it does not sleep so.
+fn has_deadline(pid: u32, thread: u32) -> Option<bool> {
     let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
     let mut call = call.split(' ');
     // The address of the deadline is the fourth argument.
-    call.next() == Some(&libc::SYS_futex_waitv.to_string()) && call.nth(3) == Some("0x0")
+    (call.next()? == libc::SYS_futex_waitv.to_string()).then_some(call.nth(3)? != "0x0")
+}
+
+/// The threads of a process that are keepers.
+fn keepers(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten();
+    let is_keeper = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper")
+    };
+    let id = |thread: fs::DirEntry| thread.file_name().to_string_lossy().parse().expect("a thread id");
+    threads.filter(is_keeper).map(id).collect()
 }
 
 /// Waits until the keepers of a process have looked at all that has happened so far, have seen that the others have, too, and sleep
@@ -352,11 +367,16 @@ pub(crate) fn sleeps_until_woken(pid: u32, thread: u32) -> bool {
 /// they are told.
 #[track_caller]
 pub(crate) fn until_keepers_settled(pid: u32) {
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten() {
-        if fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper") {
-            let id = thread.file_name().to_string_lossy().parse().expect("a thread id");
-            until("a keeper asleep without a deadline", || sleeps_until_woken(pid, id));
-        }
+    for keeper in keepers(pid) {
+        until("a keeper asleep without a deadline", || sleeps_until_woken(pid, keeper));
+    }
+}
+
+/// Waits until keepers that were [settled](until_keepers_settled) sleep again, and have a reason to look by themselves.
+#[track_caller]
+pub(crate) fn until_keepers_sleep_for_a_time(pid: u32) {
+    for keeper in keepers(pid) {
+        until("a keeper asleep with a deadline", || has_deadline(pid, keeper) == Some(true));
     }
 }
 
