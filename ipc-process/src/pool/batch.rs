@@ -8,6 +8,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
+use shmkit_core::identity::{self, Token};
 
 use super::call::Values;
 use super::error::TaskError;
@@ -37,6 +38,11 @@ pub(super) enum Cause {
 }
 
 impl Cause {
+    /// What becomes of tasks in a process that was forked from the one which has the pool.
+    pub(super) fn forked() -> Self {
+        Self::Broken("this process was forked from the one that has the pool".into())
+    }
+
     pub(super) fn error(&self, task: &str) -> TaskError {
         let task = task.to_owned();
         match self {
@@ -72,6 +78,8 @@ pub(super) type Callback = Box<dyn FnOnce(&Batch) + Send>;
 pub(super) struct Batch {
     /// What the tasks are called.
     pub(super) task: String,
+    /// The process that it belongs to.
+    owner: Token,
     state: Mutex<State>,
     changed: Condvar,
     /// Locked while it runs.
@@ -101,13 +109,14 @@ impl State {
     }
 }
 
-/// Whether a wait came to its end.
+/// Why a wait ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
-    Done,
     TimedOut,
     /// Nothing would come of it: this thread is the one that has to bring the end about.
     WouldBlock,
+    /// Nothing would come of it: whoever brings the end about is in the process that this one was forked from.
+    Forked,
 }
 
 thread_local! {
@@ -124,9 +133,20 @@ pub(super) fn is_thread_of_a_pool() -> bool {
     IS_OF_POOL.get()
 }
 
+impl Waited {
+    /// What a wait that ended so means for the task.
+    pub(super) fn error(self, task: &str) -> TaskError {
+        match self {
+            Self::Forked => Cause::forked().error(task),
+            Self::TimedOut => TaskError::TimedOut { task: task.to_owned() },
+            Self::WouldBlock => TaskError::WouldBlock { task: task.to_owned() },
+        }
+    }
+}
+
 impl Batch {
     /// A batch without parts.
-    pub(super) fn new(task: String, wanted: Wanted) -> Arc<Self> {
+    pub(super) fn new(task: String, wanted: Wanted, owner: Token) -> Arc<Self> {
         let state = State {
             parts: VecDeque::new(),
             first: 0,
@@ -138,7 +158,7 @@ impl Batch {
             come: VecDeque::new(),
             callback: None,
         };
-        Arc::new(Self { task, state: Mutex::new(state), changed: Condvar::new(), hook: Mutex::new(None) })
+        Arc::new(Self { task, owner, state: Mutex::new(state), changed: Condvar::new(), hook: Mutex::new(None) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -222,8 +242,8 @@ impl Batch {
     }
 
     /// Waits until all is done.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Waited {
-        self.wait_until(deadline, |state| state.is_over().then_some(())).map_or_else(|waited| waited, |()| Waited::Done)
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<(), Waited> {
+        self.wait_until(deadline, |state| state.is_over().then_some(()))
     }
 
     /// Waits until a part can be fetched, and fetches it. `None` if none is left.
@@ -258,6 +278,9 @@ impl Batch {
             }
             if is_thread_of_a_pool() {
                 return Err(Waited::WouldBlock);
+            }
+            if !identity::current().is_some_and(|current| current.is_same_process(self.owner)) {
+                return Err(Waited::Forked);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

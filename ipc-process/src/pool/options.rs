@@ -141,8 +141,9 @@ impl PoolOptions {
             Some(Ok(initializer)) => Some(initializer),
             None => None,
         };
-        // Each may be there twice: a dead one is taken out of the table some time after its heir has come.
-        let participants = 2 * workers as u32 + 8;
+        // Each may be there twice: a dead one is taken out of the table some time after its heir has come. And there may be children that
+        // the user forks, which take part in all that is open.
+        let participants = 2 * workers as u32 + 128;
         let notes = SLOTS as usize * NOTE;
         let size = SLOTS as usize * 64 + notes + SPILL_SIZE + OVERHEAD;
         let region = RegionOptions::new().participants(participants).anonymous(size)?;

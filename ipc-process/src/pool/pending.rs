@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::batch::{Batch, Waited};
+use super::batch::Batch;
 use super::error::TaskError;
 
 /// A task that was submitted by [`Submitter::submit`](super::Submitter::submit), and returns an `R`.
@@ -30,11 +30,7 @@ pub struct PendingMap<R> {
 fn wait(batch: &Batch, timeout: Option<Duration>) -> Result<(), TaskError> {
     // What cannot be reckoned with is for ever.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    match batch.wait(deadline) {
-        Waited::Done => Ok(()),
-        Waited::TimedOut => Err(TaskError::TimedOut { task: batch.task.clone() }),
-        Waited::WouldBlock => Err(TaskError::WouldBlock { task: batch.task.clone() }),
-    }
+    batch.wait(deadline).map_err(|waited| waited.error(&batch.task))
 }
 
 fn value<R: DeserializeOwned>(batch: &Batch) -> Result<R, TaskError> {

@@ -259,7 +259,7 @@ impl Submitter {
             Some(name) => name.to_string(),
             None => format!("{} of {}", type_name::<fn(A) -> R>(), Location::caller()),
         };
-        (Batch::new(name, wanted), call::word_of(f))
+        (Batch::new(name, wanted, self.owner), call::word_of(f))
     }
 
     /// How many tasks an iterator hands in as one.
@@ -277,7 +277,7 @@ impl Submitter {
     ) {
         // Before anything is noted: to serialise them may panic.
         let chunk = match function {
-            _ if !self.is_own() => Err(Cause::Broken("this process was forked from the one that has the pool".into())),
+            _ if !self.is_own() => Err(Cause::forked()),
             None => {
                 Err(Cause::Args("the function is in a shared library; it has to be in the main program".to_owned()))
             }
