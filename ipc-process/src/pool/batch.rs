@@ -1,9 +1,10 @@
 //! A batch: what was submitted with one call, and what has come of it.
 
+use core::fmt::{self, Display};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,23 @@ pub(super) enum Part {
     Fetched,
 }
 
+/// What tasks are called. It becomes a text only if there is something to say of them.
+#[derive(Clone, Debug)]
+pub(super) enum Name {
+    Given(Arc<str>),
+    /// The types of the function, and where it was submitted.
+    Of(&'static str, &'static Location<'static>),
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::Of(types, place) => write!(f, "{types} of {place}"),
+        }
+    }
+}
+
 /// Why nothing comes of a part.
 #[derive(Clone, Debug)]
 pub(super) enum Cause {
@@ -43,8 +61,8 @@ impl Cause {
         Self::Broken("this process was forked from the one that has the pool".into())
     }
 
-    pub(super) fn error(&self, task: &str) -> TaskError {
-        let task = task.to_owned();
+    pub(super) fn error(&self, task: &dyn Display) -> TaskError {
+        let task = task.to_string();
         match self {
             Self::WorkerDied { pid, signal, code } => {
                 TaskError::WorkerDied { task, pid: *pid, signal: *signal, code: *code }
@@ -77,7 +95,7 @@ pub(super) type Callback = Box<dyn FnOnce(&Batch) + Send>;
 /// See the module.
 pub(super) struct Batch {
     /// What the tasks are called.
-    pub(super) task: String,
+    pub(super) task: Name,
     /// The process that it belongs to.
     owner: Token,
     state: Mutex<State>,
@@ -135,18 +153,18 @@ pub(super) fn is_thread_of_a_pool() -> bool {
 
 impl Waited {
     /// What a wait that ended so means for the task.
-    pub(super) fn error(self, task: &str) -> TaskError {
+    pub(super) fn error(self, task: &dyn Display) -> TaskError {
         match self {
             Self::Forked => Cause::forked().error(task),
-            Self::TimedOut => TaskError::TimedOut { task: task.to_owned() },
-            Self::WouldBlock => TaskError::WouldBlock { task: task.to_owned() },
+            Self::TimedOut => TaskError::TimedOut { task: task.to_string() },
+            Self::WouldBlock => TaskError::WouldBlock { task: task.to_string() },
         }
     }
 }
 
 impl Batch {
     /// A batch without parts.
-    pub(super) fn new(task: String, wanted: Wanted, owner: Token) -> Arc<Self> {
+    pub(super) fn new(task: Name, wanted: Wanted, owner: Token) -> Arc<Self> {
         let state = State {
             parts: VecDeque::new(),
             first: 0,

@@ -217,7 +217,7 @@ impl Crew {
         if let Cause::WorkerDied { signal: Some(libc::SIGKILL | libc::SIGTERM), .. } = cause {
             self.retry = Some(Instant::now() + PAUSE);
         } else {
-            let what = format!("its workers end before they have begun; {}", cause.error("the last one"));
+            let what = format!("its workers end before they have begun; {}", cause.error(&"the last one"));
             self.firm.office.end(&Cause::Broken(what.into()));
             self.firm.ring();
         }

@@ -119,6 +119,9 @@ impl<A: Serialize, R: DeserializeOwned, I: Iterator<Item = A>> Iterator for Imap
 
 impl<A, R, I> fmt::Debug for Imap<A, R, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap").field("task", &self.batch.task).field("ahead", &self.ahead).finish_non_exhaustive()
+        f.debug_struct("Imap")
+            .field("task", &self.batch.task.to_string())
+            .field("ahead", &self.ahead)
+            .finish_non_exhaustive()
     }
 }

@@ -14,6 +14,7 @@ use shmkit_core::transfer::Passed;
 use shmkit_core::wait::Site;
 use shmkit_core::{Error, RegionOptions};
 
+use super::batch::Name;
 use super::board::{Board, NOTE};
 use super::call::{self, Chunk};
 use super::crew::{Crew, Firm, Terms};
@@ -92,7 +93,7 @@ impl PoolOptions {
     /// [`TaskError::Broken`](super::TaskError::Broken), with what it said.
     #[track_caller]
     pub fn initializer<A: Serialize + DeserializeOwned>(&mut self, f: fn(A), args: A) -> &mut Self {
-        let task = format!("{} of {}", type_name::<fn(A)>(), Location::caller());
+        let task = Name::Of(type_name::<fn(A)>(), Location::caller()).to_string();
         let function =
             call::word_of(f).ok_or("the function is in a shared library; it has to be in the main program".to_owned());
         let made = function.and_then(|function| {

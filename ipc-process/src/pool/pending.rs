@@ -34,7 +34,7 @@ fn wait(batch: &Batch, timeout: Option<Duration>) -> Result<(), TaskError> {
 }
 
 fn value<R: DeserializeOwned>(batch: &Batch) -> Result<R, TaskError> {
-    let nothing = || TaskError::Value { task: batch.task.clone(), what: "there is none".to_owned() };
+    let nothing = || TaskError::Value { task: batch.task.to_string(), what: "there is none".to_owned() };
     batch.values().pop().ok_or_else(nothing)?
 }
 
@@ -151,12 +151,15 @@ impl<R> PendingMap<R> {
 
 impl<R> fmt::Debug for Pending<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("task", &self.batch.task).field("is_done", &self.is_done()).finish()
+        f.debug_struct("Pending").field("task", &self.batch.task.to_string()).field("is_done", &self.is_done()).finish()
     }
 }
 
 impl<R> fmt::Debug for PendingMap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingMap").field("task", &self.batch.task).field("progress", &self.progress()).finish()
+        f.debug_struct("PendingMap")
+            .field("task", &self.batch.task.to_string())
+            .field("progress", &self.progress())
+            .finish()
     }
 }

@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_core::identity::{self, Token};
 
-use super::batch::{Batch, Cause, Part, Wanted};
+use super::batch::{Batch, Cause, Name, Part, Wanted};
 use super::call::{self, Chunk};
 use super::crew::Firm;
 use super::error::TaskError;
@@ -256,8 +256,8 @@ impl Submitter {
         R: Serialize,
     {
         let name = match &self.name {
-            Some(name) => name.to_string(),
-            None => format!("{} of {}", type_name::<fn(A) -> R>(), Location::caller()),
+            Some(name) => Name::Given(Arc::clone(name)),
+            None => Name::Of(type_name::<fn(A) -> R>(), Location::caller()),
         };
         (Batch::new(name, wanted, self.owner), call::word_of(f))
     }
