@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_core::identity::{self, Token};
 
-use super::batch::{Batch, Cause, Part, Wanted};
+use super::batch::{Batch, Cause, Name, Part, Wanted};
 use super::call::{self, Chunk};
 use super::crew::Firm;
 use super::error::TaskError;
@@ -256,10 +256,10 @@ impl Submitter {
         R: Serialize,
     {
         let name = match &self.name {
-            Some(name) => name.to_string(),
-            None => format!("{} of {}", type_name::<fn(A) -> R>(), Location::caller()),
+            Some(name) => Name::Given(Arc::clone(name)),
+            None => Name::Of(type_name::<fn(A) -> R>(), Location::caller()),
         };
-        (Batch::new(name, wanted), call::word_of(f))
+        (Batch::new(name, wanted, self.owner), call::word_of(f))
     }
 
     /// How many tasks an iterator hands in as one.
@@ -277,7 +277,7 @@ impl Submitter {
     ) {
         // Before anything is noted: to serialise them may panic.
         let chunk = match function {
-            _ if !self.is_own() => Err(Cause::Broken("this process was forked from the one that has the pool".into())),
+            _ if !self.is_own() => Err(Cause::forked()),
             None => {
                 Err(Cause::Args("the function is in a shared library; it has to be in the main program".to_owned()))
             }
