@@ -5,7 +5,7 @@
 //! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
-//!   others wait ([`death`]);
+//!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
 //! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
 //!   [`channels`], and the peers in [`floor`],
 //!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
@@ -28,13 +28,17 @@ pub mod clock;
 pub mod death;
 pub mod figure;
 pub mod floor;
+pub mod killed;
+pub mod limits;
 pub mod lock;
+pub mod machine;
 pub mod memcpy;
 pub mod message;
 pub mod ours;
 pub mod peers;
 pub mod pin;
 pub mod proc;
+pub mod progress;
 pub mod pthread;
 pub mod record;
 pub mod report;

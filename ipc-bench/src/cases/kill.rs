@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::figure::{Comparison, Figure, Figures, Statistic};
+use crate::figure::{Comparison, Distribution, Figure, Figures, Statistic};
 use crate::lock::{LockUnderTest, RobustLock};
 use crate::ours::Ours;
 use crate::pin::{self, Pair};
@@ -49,6 +49,40 @@ pub struct Settings {
     /// Whether victims ask for huge pages, which are touched and torn down much faster.
     pub huge_pages: bool,
 }
+
+/// A size of victims, and the case of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// The name of the case.
+    pub case: &'static str,
+    /// How large the victims are, in the names of the figures.
+    pub label: &'static str,
+    /// The private memory that a victim touches, in bytes.
+    pub memory: usize,
+}
+
+impl Size {
+    /// Whether one kill takes so long that there cannot be many.
+    pub fn is_large(&self) -> bool {
+        self.memory >= 256 << 20
+    }
+
+    /// How to run it, but for the plan. Only large victims use huge pages, if at all: in little memory, it is left
+    /// to chance whether one fits in.
+    pub fn settings(&self, huge_pages: bool) -> Settings {
+        let plan = Plan { case: self.case.into(), rounds: 0, budget: Duration::MAX, verbose: false };
+        Settings { label: self.label, plan, memory: self.memory, huge_pages: huge_pages && self.is_large() }
+    }
+}
+
+/// All sizes.
+pub const SIZES: &[Size] = &[
+    Size { case: "kill-1MiB", label: "1 MiB", memory: 1 << 20 },
+    Size { case: "kill-32MiB", label: "32 MiB", memory: 32 << 20 },
+    Size { case: "kill-256MiB", label: "256 MiB", memory: 256 << 20 },
+    Size { case: "kill-2GiB", label: "2 GiB", memory: 2 << 30 },
+    Size { case: "kill-4GiB", label: "4 GiB", memory: 4 << 30 },
+];
 
 /// One kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +180,11 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
         [Comparison::alone_at_most(0.0)],
     );
     let within = [Comparison::at_most(Robust::NAME, 4.0)];
+    let all = |series: &Series<Takeover>| {
+        Distribution::of(series.name, series.rounds.iter().map(|kill| kill.nanoseconds))
+    };
     let figures = vec![
-        time("median", 50.0, &within),
+        time("median", 50.0, &within).with_distributions(kills.iter().map(all).collect()),
         time("p99", 99.0, &within),
         time("longest", 100.0, &[]),
         rescues.with(Statistic::Sum),

@@ -37,6 +37,35 @@ pub const UNCONTENDED: Solo = Solo {
     ],
 };
 
+/// One to sixteen processes that want one lock.
+pub const PROCESSES: [&Game; 5] = [
+    &processes("mutex/processes/1", "mutex, section of one of 1", 1),
+    &processes("mutex/processes/2", "mutex, section of one of 2", 2),
+    &processes("mutex/processes/4", "mutex, section of one of 4", 4),
+    &processes("mutex/processes/8", "mutex, section of one of 8", 8),
+    &processes("mutex/processes/16", "mutex, section of one of 16", 16),
+];
+
+/// So many processes that want one lock.
+const fn processes(name: &'static str, what: &'static str, members: usize) -> Game {
+    Game {
+        name,
+        what,
+        conditions: "the section adds 1; 120 dependent steps of work outside; until all have had their turns",
+        members,
+        cpus: Cpus::Either,
+        measure: Measure::PerMessage(members as u64),
+        entries: const {
+            &[
+                Entry::of::<Shared<Ours>>(SUBJECT),
+                Entry::of::<Shared<Plain>>(Plain::NAME),
+                Entry::of::<Shared<Robust>>(Robust::NAME),
+            ]
+        },
+        rows: const { &[Comparison::listed(Plain::NAME), Comparison::listed(Robust::NAME)] },
+    }
+}
+
 /// More processes than CPUs that want one lock.
 pub const CROWD: Game = Game {
     name: "mutex/crowd",
@@ -96,6 +125,8 @@ impl<L: SharedLock> Place for Shared<L> {
 }
 
 impl<L: SharedLock> Play for Shared<L> {
+    const IS_LATENCY: bool = true;
+
     fn play(&self, seat: Seat, turns: u64) {
         let mut state = seat.member as u64;
         for _ in 0..turns {
