@@ -125,9 +125,9 @@ pub struct Distribution {
 }
 
 impl Distribution {
-    /// An empty histogram of three significant digits, for any number of nanoseconds.
+    /// An empty histogram of three significant digits, for up to an hour.
     pub fn empty() -> Histogram<u64> {
-        Histogram::new(3).expect("three digits are possible")
+        Histogram::new_with_bounds(1, 3600 * 1_000_000_000, 3).expect("such bounds are possible")
     }
 
     /// Those of `nanoseconds`.
@@ -187,6 +187,14 @@ impl Figure {
     /// The same with all single latencies.
     pub fn with_distributions(self, distributions: Vec<Distribution>) -> Self {
         Figure { distributions, ..self }
+    }
+
+    /// What was measured, without the percentile that the figure is.
+    pub fn quantity(&self) -> &str {
+        match self.statistic {
+            Statistic::Percentile(_) => self.name.rsplit_once(',').map_or(&*self.name, |(quantity, _)| quantity),
+            Statistic::Median | Statistic::Sum => &self.name,
+        }
     }
 
     /// Whether more is better: for all that is a rate or a share.

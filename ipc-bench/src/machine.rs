@@ -104,13 +104,28 @@ fn value(text: &str, key: &str) -> Option<String> {
 
 fn hypervisor(info: &str) -> Option<String> {
     let is_virtual = value(info, "flags").is_some_and(|flags| flags.split(' ').any(|flag| flag == "hypervisor"));
-    let kind = read("/sys/hypervisor/type");
-    if !is_virtual && kind.is_none() {
+    if !is_virtual {
         return None;
     }
+    let kind = read("/sys/hypervisor/type").or_else(signature);
     let of_board = ["/sys/class/dmi/id/sys_vendor", "/sys/class/dmi/id/product_name"];
     let words: Vec<_> = kind.into_iter().chain(of_board.into_iter().filter_map(read)).collect();
     Some(if words.is_empty() { "one that does not say which".into() } else { words.join(" ") })
+}
+
+/// How the hypervisor calls itself to the processor's guests.
+#[cfg(target_arch = "x86_64")]
+fn signature() -> Option<String> {
+    let leaf = std::arch::x86_64::__cpuid(0x4000_0000);
+    let bytes: Vec<u8> = [leaf.ebx, leaf.ecx, leaf.edx].into_iter().flat_map(u32::to_le_bytes).collect();
+    let text = String::from_utf8(bytes).ok()?;
+    Some(text.trim_matches('\0').to_string()).filter(|text| text.chars().all(|character| character.is_ascii_graphic()))
+}
+
+/// Nothing there says so.
+#[cfg(not(target_arch = "x86_64"))]
+fn signature() -> Option<String> {
+    None
 }
 
 fn glibc() -> String {

@@ -35,6 +35,8 @@ pub const VICTIM: &str = "kill-victim";
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Memory that must be left besides the victim's.
 const HEADROOM: u64 = 256 << 20;
+/// How much of its memory a victim touches in a second at least, in bytes.
+const SLOWEST: usize = 64 << 20;
 const SMALLEST_PAGE: usize = 4096;
 
 /// How to run the case.
@@ -252,7 +254,7 @@ impl Scene {
         let _pinned = pin::pin_to(self.pair.first)?;
         let rescued_before = self.board.rescues.load(Relaxed);
         let mut victim = self.start_victim()?;
-        victim.await_signal(&self.board.held, number, ANSWER_WITHIN)?;
+        victim.await_signal(&self.board.held, number, ANSWER_WITHIN + self.time_to_touch())?;
         self.board.request.set(number);
         self.waiter.await_signal(&self.board.entering, number, ANSWER_WITHIN)?;
         proc::wait_until_asleep(self.waiter.pid(), ANSWER_WITHIN)?;
@@ -270,6 +272,11 @@ impl Scene {
         })?;
         let rescues = self.board.rescues.load(Relaxed).checked_sub(rescued_before.max(1));
         Ok(Takeover { nanoseconds, rescues })
+    }
+
+    /// The time that a victim may need for its memory on a busy machine.
+    fn time_to_touch(&self) -> Duration {
+        Duration::from_secs((self.memory / SLOWEST) as u64)
     }
 
     fn start_victim(&self) -> io::Result<Child> {

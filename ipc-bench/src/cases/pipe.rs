@@ -26,7 +26,7 @@ type StreamingRings = Rings<u64, ROOM, 64>;
 
 /// One message there and back between two that look for it.
 pub const ROUND_TRIP_AWAKE: Game = Game {
-    name: "pipe/round_trip/two_cpus",
+    name: "pipe/rtt/spin",
     what: "pipe, 48 bytes there and back on two CPUs",
     conditions: "a message of 48 bytes, and the same back; the bare cache line carries only whose turn it is, and \
                  with the message there is a line for each way; rtrb between two threads, which look again after 4 \
@@ -55,7 +55,7 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
 
 /// The same between two that sleep.
 pub const ROUND_TRIP_ASLEEP: Game = Game {
-    name: "pipe/round_trip/one_cpu",
+    name: "pipe/rtt/sleep",
     what: "pipe, 48 bytes there and back on one CPU",
     conditions: "a message of 48 bytes, and the same back; the futex calls only hand over whose turn it is, and \
                  futex_waitv waits for a further word, with a deadline in a second",

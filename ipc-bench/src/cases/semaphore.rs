@@ -35,7 +35,7 @@ pub const PERMITS: Solo = Solo {
 
 /// Two processes that hand over to one another asleep.
 pub const HANDOVER_ASLEEP: Game = Game {
-    name: "semaphore/handover/one_cpu",
+    name: "semaphore/handover/sleep",
     what: "semaphore, there and back on one CPU",
     conditions: "each waits for a semaphore of its own and releases the other's; so do the peers with a word, and \
                  futex_waitv with a further word and a deadline in a second",
@@ -53,7 +53,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
 
 /// Two processes that hand over to one another awake.
 pub const HANDOVER_AWAKE: Game = Game {
-    name: "semaphore/handover/two_cpus",
+    name: "semaphore/handover/spin",
     what: "semaphore, there and back on two CPUs",
     conditions: "each waits for a semaphore of its own and releases the other's; the cache line holds whose turn it is",
     members: 2,

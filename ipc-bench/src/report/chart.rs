@@ -10,13 +10,15 @@ use std::ops::Range;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, ValueFormatter};
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (760, 380);
+const SIZE: (u32, u32) = (640, 340);
 const INK: RGBColor = RGBColor(1, 1, 254);
 const GRID: RGBColor = RGBColor(1, 2, 254);
 /// How many colours there are; then they come again, with other marks.
 const COLORS: usize = 8;
 /// How many marks there are.
 const MARKS: usize = 3;
+/// How many numbers there is room for from left to right.
+const MOST_TICKS: f64 = 7.5;
 const FONT: &str = "system-ui, sans-serif";
 
 /// A chart of lines with marks, on two logarithmic scales.
@@ -64,9 +66,21 @@ impl Logarithmic {
         let (low, high) = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| (low.min(value), high.max(value)));
         let margin = (high / low).max(2.0).powf(0.04);
         let range = low / margin..high * margin;
-        let ticks = if scale.ticks.is_empty() { nice(&range) } else { scale.ticks.clone() };
+        let ticks = if scale.ticks.is_empty() { nice(&range) } else { thinned(&scale.ticks, &range) };
         Logarithmic { range, ticks, label: scale.label }
     }
+}
+
+/// Those of `ticks` that have room beside the one before.
+fn thinned(ticks: &[f64], range: &Range<f64>) -> Vec<f64> {
+    let room = (range.end / range.start).ln() / MOST_TICKS;
+    let mut kept: Vec<f64> = Vec::new();
+    for &tick in ticks {
+        if kept.last().is_none_or(|last| (tick / last).ln() >= room) {
+            kept.push(tick);
+        }
+    }
+    kept
 }
 
 /// One, two and five times each power of ten within `range`, or only one times where that is many.
@@ -75,6 +89,12 @@ fn nice(range: &Range<f64>) -> Vec<f64> {
     let steps: &[f64] = if powers.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
     let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
     all.filter(|value| range.contains(value)).collect()
+}
+
+/// A number as it stands at a scale: no digits that are zero behind the point.
+pub(super) fn plain(value: f64) -> String {
+    let digits = (-value.log10().floor()).max(0.0) as usize;
+    format!("{value:.digits$}")
 }
 
 impl Ranged for Logarithmic {
@@ -115,17 +135,17 @@ impl Chart {
         let root = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
         let text = |size: u32| (FONT, size).into_font().color(&INK);
         let mut chart = ChartBuilder::on(&root)
-            .margin(12)
-            .margin_right(28)
-            .x_label_area_size(48)
-            .y_label_area_size(76)
+            .margin(8)
+            .margin_right(32)
+            .x_label_area_size(56)
+            .y_label_area_size(84)
             .build_cartesian_2d(x, y)?;
         chart
             .configure_mesh()
             .axis_style(INK)
             .bold_line_style(GRID)
-            .label_style(text(14))
-            .axis_desc_style(text(14))
+            .label_style(text(20))
+            .axis_desc_style(text(20))
             .x_desc(&self.x.name)
             .y_desc(&self.y.name)
             .draw()?;
@@ -134,7 +154,7 @@ impl Chart {
             let color = series_color(index);
             let width = if index == 0 { 3 } else { 2 };
             chart.draw_series(LineSeries::new(series.points.iter().copied(), color.stroke_width(width)))?;
-            for &point in series.points.iter().filter(|_| has_marks) {
+            for &point in series.points.iter().filter(|_| has_marks || series.points.len() == 1) {
                 let area = chart.plotting_area();
                 match index % MARKS {
                     0 => area.draw(&Circle::new(point, 4, color.filled()))?,
@@ -203,7 +223,13 @@ mod tests {
     }
 
     #[test]
-    fn nice_numbers_are_few() {
+    fn numbers_that_would_overlap_are_left_out() {
+        assert_eq!(thinned(&[1.0, 32.0, 64.0, 128.0, 256.0], &(1.0..512.0)), [1.0, 32.0, 128.0]);
+    }
+
+    #[test]
+    fn nice_numbers_are_few_and_short() {
+        assert_eq!([0.05, 0.1, 2.0, 500.0].map(plain), ["0.05", "0.1", "2", "500"]);
         assert_eq!(nice(&(8.0..60.0)), [10.0, 20.0, 50.0]);
         assert_eq!(nice(&(0.5..20_000.0)), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
     }

@@ -1,8 +1,7 @@
 //! Curves over sizes, processes and participants: which cases are their points.
 
 use super::Line;
-use super::chart::{Chart, Scale, Series};
-use super::table::number;
+use super::chart::{Chart, Scale, Series, plain};
 
 /// A curve: lines of the report over a quantity.
 #[derive(Debug, Clone, Copy)]
@@ -152,7 +151,7 @@ impl Curve {
         Some(Chart {
             title: self.title.into(),
             x: Scale { name: over.into(), label: x_label, ticks: points.iter().map(|(x, _)| *x).collect() },
-            y: Scale { name: first.unit.into(), label: number, ticks: Vec::new() },
+            y: Scale { name: first.unit.into(), label: plain, ticks: Vec::new() },
             all,
         })
     }

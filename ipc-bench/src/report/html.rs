@@ -5,10 +5,10 @@ use std::iter;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
-use super::chart::{self, Chart, Scale, Series};
+use super::chart::{self, Chart, Scale, Series, plain};
 use super::curve::CURVES;
 use super::line::{Kind, Line, Rival, Verdict};
-use super::table::{number, with_unit};
+use super::table::number;
 use super::{Latencies, Report, killed};
 
 const STYLE: &str = include_str!("page.css");
@@ -84,6 +84,30 @@ fn page(report: &Report) -> io::Result<Markup> {
     })
 }
 
+/// The lines of which something is missed, with what.
+fn missed(report: &Report) -> Markup {
+    let is_missed = |verdict| verdict == Some(Verdict::Missed);
+    let alone = |line: &Line| {
+        line.target.filter(|_| is_missed(line.verdict())).map(|target| format!("{}, not {target}", with_unit(line.ours, line.unit)))
+    };
+    let beside = |line: &Line, rival: &Rival| {
+        let at_most = rival.at_most.filter(|_| is_missed(line.verdict_on(rival)))?;
+        Some(format!("{:.2} of {}, not ≤ {at_most:.2}", rival.ratio?, rival.name))
+    };
+    let of = |line: &Line| -> Vec<String> {
+        alone(line).into_iter().chain(line.rivals.iter().filter_map(|rival| beside(line, rival))).collect()
+    };
+    let all: Vec<_> = report.lines.iter().map(|line| (line, of(line))).filter(|(_, what)| !what.is_empty()).collect();
+    html! {
+        @if !all.is_empty() {
+            details {
+                summary { "What is missed" }
+                ul { @for (line, what) in &all { li { a href={ "#" (line.name) } { (line.title) } ": " (what.join("; ")) } } }
+            }
+        }
+    }
+}
+
 fn summary(report: &Report) -> Markup {
     let count = |wanted| report.lines.iter().flat_map(Line::verdicts).filter(|&verdict| verdict == wanted).count();
     html! {
@@ -101,6 +125,7 @@ fn summary(report: &Report) -> Markup {
                 li { strong { (count(Verdict::TooFewRounds)) } " not judged: too few rounds" }
             }
         }
+        (missed(report))
     }
 }
 
@@ -153,7 +178,7 @@ fn line_rows(line: &Line) -> Markup {
             @for (index, rival) in rivals.iter().enumerate() {
                 tr {
                     @if index == 0 {
-                        th scope="rowgroup" rowspan=(rivals.len()) {
+                        th id=(line.name) scope="rowgroup" rowspan=(rivals.len()) {
                             (line.title) " " small { "[" (line.conditions) "]" } br; code { (line.name) }
                         }
                         td rowspan=(rivals.len()) {
@@ -162,7 +187,7 @@ fn line_rows(line: &Line) -> Markup {
                                 small { (format!("spread {:.1} %, {} rounds", spread * 100.0, line.rounds)) }
                             }
                             @if let (Some(target), Some(verdict)) = (line.target, line.verdict()) {
-                                small { (target) " " (line.unit) ": " (badge(verdict)) }
+                                small { (target) " " (badge(verdict)) }
                             }
                         }
                     }
@@ -212,6 +237,16 @@ fn bar(ratio: f64) -> Markup {
             span class=(side) style=(format!("left:{left:.1}%;width:{:.1}%", part.abs())) {}
         }
     }
+}
+
+/// A unit in the letters of the page.
+fn letters(unit: &str) -> &str {
+    if unit == "us" { "µs" } else { unit }
+}
+
+/// A value with its unit.
+fn with_unit(value: Option<f64>, unit: &str) -> String {
+    super::table::with_unit(value, letters(unit))
 }
 
 fn badge(verdict: Verdict) -> Markup {
@@ -264,11 +299,11 @@ fn latency_figure(latencies: &Latencies) -> Drawn {
     // Ours first, as everywhere.
     all.sort_by_key(|one| !super::line::is_ours(one.name));
     let most = all.iter().map(|one| one.histogram.len()).max().unwrap_or(1) as f64;
-    let ticks = [1.0, 2.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6].into_iter().filter(|&tick| tick <= most);
+    let ticks = [2.0, 10.0, 100.0, 1e3, 1e4, 1e5, 1e6].into_iter().filter(|&tick| tick <= most);
     let chart = Chart {
         title: latencies.title.clone(),
         x: Scale { name: "percentile".into(), label: percentile, ticks: ticks.collect() },
-        y: Scale { name: "µs".into(), label: number, ticks: Vec::new() },
+        y: Scale { name: "µs".into(), label: plain, ticks: Vec::new() },
         all: all.iter().map(|one| series(one.name, points(&one.histogram))).collect(),
     };
     let table = html! {
@@ -302,7 +337,8 @@ fn percentile(beyond: f64) -> String {
     format!("{:.digits$} %", 100.0 - 100.0 / beyond)
 }
 
-fn curve_figure(chart: Chart) -> Drawn {
+fn curve_figure(mut chart: Chart) -> Drawn {
+    chart.y.name = letters(&chart.y.name).into();
     let at = |series: &Series, x: f64| series.points.iter().find(|point| point.0 == x).map(|point| point.1);
     let table = html! {
         details {
@@ -343,7 +379,7 @@ fn killed_section(report: &Report) -> Markup {
                     tbody {
                         @for row in &report.killed {
                             tr {
-                                @let [whose, what, when, outcome, more] = killed::cells(row);
+                                @let [whose, what, when, outcome, more] = killed::cells(row, "µs");
                                 td { (whose) }
                                 th scope="row" { (what) }
                                 td { (when) }

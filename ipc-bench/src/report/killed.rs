@@ -6,11 +6,11 @@ use crate::killed::{Outcome, Row};
 /// The heads of the columns.
 pub(super) const HEAD: [&str; 5] = ["whose", "what", "the victim was", "the others", ""];
 
-/// A row, for the columns of [`HEAD`].
-pub(super) fn cells(row: &Row) -> [String; 5] {
+/// A row, for the columns of [`HEAD`]; `unit` is how microseconds are called.
+pub(super) fn cells(row: &Row, unit: &str) -> [String; 5] {
     let (outcome, more) = match &row.outcome {
-        Outcome::Recovered(time) => ("recovered".to_string(), format!("in {} us", microseconds(*time))),
-        Outcome::Told(time, what) => ("error".to_string(), format!("in {} us: {what}", microseconds(*time))),
+        Outcome::Recovered(time) => ("recovered".to_string(), format!("in {} {unit}", microseconds(*time))),
+        Outcome::Told(time, what) => ("error".to_string(), format!("in {} {unit}: {what}", microseconds(*time))),
         Outcome::Hangs(bound) => ("hang".to_string(), format!("still waiting after {bound:?}")),
         Outcome::Absent(why) => ("-".to_string(), why.clone()),
     };

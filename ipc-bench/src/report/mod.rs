@@ -74,7 +74,7 @@ impl Report {
         for figure in result.figures.iter().filter(|figure| !figure.distributions.is_empty()) {
             self.latencies.push(Latencies {
                 case: case.into(),
-                title: figure.name.clone(),
+                title: figure.quantity().into(),
                 all: figure.distributions.clone(),
             });
         }
@@ -83,6 +83,11 @@ impl Report {
     /// Adds a row to the table of those whose counterpart was killed.
     pub fn add_killed(&mut self, row: Row) {
         self.killed.push(row);
+    }
+
+    /// Adds a case that this machine has no room for, or does not have.
+    pub fn add_absent(&mut self, case: &str, why: &str) {
+        self.conditions.push(Conditions { case: case.into(), text: format!("left out: {why}") });
     }
 
     /// Adds a case that has failed.

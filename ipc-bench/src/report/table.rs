@@ -29,7 +29,7 @@ impl Display for Report {
         }
         if !self.killed.is_empty() {
             writeln!(f, "\nkilled peers: what becomes of the others when one is killed\n")?;
-            write_columns(f, killed::HEAD, self.killed.iter().map(killed::cells).collect())?;
+            write_columns(f, killed::HEAD, self.killed.iter().map(|row| killed::cells(row, "us")).collect())?;
         }
         if !self.conditions.is_empty() {
             writeln!(f, "\nconditions:")?;
