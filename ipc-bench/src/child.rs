@@ -16,7 +16,8 @@ use crate::clock;
 use crate::pin;
 use crate::signal::Signal;
 
-const ROLE: &str = "SHMKIT_BENCH_ROLE";
+/// The variable with the role of a child.
+pub(crate) const ROLE: &str = "SHMKIT_BENCH_ROLE";
 /// The parent to die with; a child without it is a janitor.
 const PARENT: &str = "SHMKIT_BENCH_PARENT";
 const LOOK_EVERY: Duration = Duration::from_millis(100);

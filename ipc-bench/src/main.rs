@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use shmkit_bench::cases::{self, array, contention, kill, killed, memory, open};
+use shmkit_bench::cases::{self, array, contention, kill, killed, memory, open, pool, spawn};
 use shmkit_bench::death::Death;
 use shmkit_bench::figure::Figures;
 use shmkit_bench::progress;
@@ -137,6 +137,18 @@ impl Options {
         memory::run()
     }
 
+    fn spawn(&self, case: &str) -> io::Result<Figures> {
+        spawn::run(&spawn::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 20 } })
+    }
+
+    fn pool_maps(&self, case: &str) -> io::Result<Figures> {
+        pool::maps(&self.plan(case, self.rounds))
+    }
+
+    fn pool_kills(&self, case: &str) -> io::Result<Figures> {
+        pool::kills(&self.plan(case, self.rounds))
+    }
+
     fn elements(&self, case: &str) -> io::Result<Figures> {
         array::elements(&self.sample(case, 1, 6))
     }
@@ -201,6 +213,9 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("contention", Run::By(Options::contention)),
         ("open", Run::By(Options::open)),
         ("memory", Run::By(Options::memory)),
+        ("process/spawn", Run::By(Options::spawn)),
+        ("pool/map", Run::By(Options::pool_maps)),
+        ("pool/kills", Run::By(Options::pool_kills)),
         ("array/element", Run::By(Options::elements)),
         ("array/copy", Run::By(Options::copies)),
     ];

@@ -9,6 +9,7 @@
 //! ```text
 //! environment: SHMKIT_TICKET_name = "<descriptor> <token>"     both in hexadecimal, and the descriptor under that number
 //! socket:      | "shmkit" 0 1 (8) | token (8) |                with one descriptor
+//! parcel:      number of the file, token                       by serde, see `shmkit_core::transfer`
 //! ```
 //!
 //! # A kill at each point
@@ -33,6 +34,8 @@ use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use shmkit_core::identity::Token;
+#[cfg(feature = "serde")]
+use shmkit_core::transfer;
 use shmkit_core::{Error, Placeholder, Region};
 
 use crate::endpoint::sealed::Reservation;
@@ -176,7 +179,8 @@ impl<E: Endpoint> Ticket<E> {
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if the socket is full and non-blocking, [`SendError::Disconnected`] if its other side is closed,
+    /// [`SendError::Full`] if the socket is full and non-blocking, [`SendError::Disconnected`] if its other side is closed or the ticket has been
+    /// handed over in another way,
     /// [`SendError::Failed`]; each gives the ticket back.
     pub fn send(mut self, socket: &UnixStream) -> Result<(), SendError<Self>> {
         let mut message = [0; 16];
@@ -186,7 +190,8 @@ impl<E: Endpoint> Ticket<E> {
                 message[8..].copy_from_slice(&held.token().word().to_le_bytes());
                 self.placeholder.as_mut().map_or(Ok(()), |held| held.send(socket.as_fd(), &message))
             }
-            Err(error) => return Err(SendError::Failed { message: self, error }),
+            Err(OpenError::Failed(error)) => return Err(SendError::Failed { message: self, error }),
+            Err(_) => return Err(SendError::Disconnected(self)),
         };
         match sent {
             Ok(()) => {
@@ -233,8 +238,40 @@ impl<E: Endpoint> Ticket<E> {
     }
 
     /// What the ticket consists of, for the process that has it.
-    fn held(&self) -> Result<&Placeholder, Error> {
-        self.placeholder.as_ref().filter(|held| held.is_own()).ok_or(Error::Forked)
+    fn held(&self) -> Result<&Placeholder, OpenError> {
+        let held = self.placeholder.as_ref().filter(|held| held.is_own()).ok_or(Error::Forked)?;
+        if held.is_handed_over() {
+            return Err(no_ticket("it has been handed over to another process"));
+        }
+        Ok(held)
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process: that hands it over, and it is not here any more. If it does not get there, the end is lost.
+#[cfg(feature = "serde")]
+impl<E: Endpoint> serde::Serialize for Ticket<E> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let refused = |error: &dyn fmt::Display| serde::ser::Error::custom(transfer::refuse(error));
+        // Before it is handed over.
+        transfer::ensure_packing().map_err(|error| refused(&error))?;
+        let held = self.held().map_err(|error| refused(&error))?;
+        let file = held.hand_over().map_err(|error| refused(&error))?;
+        let file = file.ok_or_else(|| refused(&"the ticket has been handed over already"))?;
+        let number = transfer::add(file).map_err(|error| refused(&error))?;
+        (number, held.token().word()).serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+#[cfg(feature = "serde")]
+impl<'de, E: Endpoint> serde::Deserialize<'de> for Ticket<E> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let refused = |error: &dyn fmt::Display| serde::de::Error::custom(transfer::refuse(error));
+        let (number, token) = <(u32, u64)>::deserialize(deserializer)?;
+        let token = Token::from_word(token).ok_or_else(|| refused(&"a ticket without a token"))?;
+        let file = transfer::take(number).map_err(|error| refused(&error))?;
+        let region = Self::look_at(file.as_fd(), token).map_err(|error| refused(&error))?;
+        Self::with(region, file, token).map_err(|error| refused(&error))
     }
 }
 

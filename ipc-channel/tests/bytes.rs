@@ -37,6 +37,32 @@ fn frames_of_every_length_arrive_whole_and_in_order() {
 }
 
 #[test]
+fn frames_that_were_sent_quietly_arrive_among_others_and_when_their_sender_waits_for_room() {
+    let (mut tx, mut rx) = channel(256);
+    let sender = thread::spawn(move || {
+        for number in 0..3000 {
+            let send = if number % 5 == 0 { ByteSender::send } else { ByteSender::send_quietly };
+            send(&mut tx, &frame(number % 200, number)).expect("a receiver");
+        }
+        tx.tell();
+        tx
+    });
+
+    for number in 0..3000 {
+        assert!(rx.recv().expect("a frame") == frame(number % 200, number), "frame {number}");
+    }
+
+    assert!(!sender.join().expect("no panic").is_closed());
+}
+
+#[test]
+fn a_frame_that_was_sent_quietly_is_there_for_one_who_looks() {
+    let (mut tx, mut rx) = channel(256);
+    tx.send_quietly(b"psst").expect("room");
+    assert_eq!(rx.try_recv().expect("a frame"), b"psst");
+}
+
+#[test]
 fn frames_that_come_in_parts_go_into_a_buffer_of_their_length() {
     let (mut tx, mut rx) = channel(256);
     let sender = thread::spawn(move || (0..500).try_for_each(|len| tx.send(&frame(len * 3, len))));

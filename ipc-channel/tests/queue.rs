@@ -91,6 +91,27 @@ fn many_producers_and_consumers_pass_each_message_once_and_those_of_one_producer
     assert!(all.into_iter().eq((0..3).flat_map(|who| (0..EACH).map(move |number| [who, number]))));
 }
 
+/// Through several rounds, and for cells of one message and of several.
+fn received_messages_are_counted_for<const N: usize>() {
+    let queue = queue::<[u64; N]>(3);
+    for number in 0..20 {
+        queue.send([number; N]).expect("room");
+        queue.send([number; N]).expect("room");
+        assert_eq!(queue.received().expect("a count"), 2 * number);
+        queue.recv().expect("a message");
+        assert_eq!(queue.received().expect("a count"), 2 * number + 1);
+        queue.recv_with(|_| assert_eq!(queue.received().expect("a count"), 2 * number + 1)).expect("a message");
+        assert_eq!(queue.received().expect("a count"), 2 * number + 2);
+    }
+}
+
+#[test]
+fn received_messages_are_counted_and_one_that_is_only_noted_is_not() {
+    received_messages_are_counted_for::<1>();
+    received_messages_are_counted_for::<7>();
+    received_messages_are_counted_for::<100>();
+}
+
 #[test]
 fn slices_go_through_a_queue_that_is_smaller_than_they() {
     let queue = queue::<[u8; 3]>(50);

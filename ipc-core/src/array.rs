@@ -104,6 +104,18 @@ impl<T, const N: usize> Deref for Array<T, N> {
     }
 }
 
+#[cfg(feature = "serde")]
+impl<T> SharedArray<T> {
+    pub(crate) fn region(&self) -> Region {
+        Region::of(Arc::clone(&self.attachment))
+    }
+
+    /// Where its first element is.
+    pub(crate) fn address(&self) -> usize {
+        self.first.addr().get()
+    }
+}
+
 impl<T> Deref for SharedArray<T> {
     type Target = Cells<T>;
 

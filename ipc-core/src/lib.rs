@@ -41,6 +41,8 @@ pub mod shim;
 mod snapshot;
 pub mod spin;
 mod tailed;
+#[cfg(not(ipc_loom))]
+pub mod transfer;
 pub mod wait;
 mod wait_any;
 

@@ -263,6 +263,11 @@ impl RegionOptions {
         Ok(Region::of(registry::attach(status.id, self.terms(false), mapped)?))
     }
 
+    #[cfg(feature = "serde")]
+    pub(crate) fn wishes(&self) -> Wishes {
+        self.wishes
+    }
+
     pub(crate) fn terms(&self, unlink_on_drop: bool) -> Terms {
         Terms { unlink_on_drop, keeper: self.keeper }
     }

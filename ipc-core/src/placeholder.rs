@@ -17,6 +17,8 @@
 //! * while it is handed over: who has the lock by then, has it; if nobody has, the placeholder is dead;
 //! * after its successor has taken the thing over: the placeholder is dead, and nothing is held under its token.
 
+use core::sync::atomic::AtomicBool;
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Release};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::process::Command;
@@ -29,7 +31,7 @@ use crate::participants::{Card, NAME_LEN, UNWATCHED};
 use crate::region::Region;
 use crate::registry::ensure_token;
 use crate::sys::file::{self, Lock};
-use crate::sys::passing;
+use crate::sys::passing::{self, Patience};
 use crate::sys::process::random;
 
 /// What stands in the table in the place of a process name.
@@ -47,6 +49,8 @@ pub struct Placeholder {
     file: Option<OwnedFd>,
     /// The process that has it.
     held_by: Token,
+    /// Another file keeps it alive, on its way to whoever is to have it.
+    is_handed_over: AtomicBool,
 }
 
 impl Placeholder {
@@ -72,7 +76,14 @@ impl Placeholder {
         name[..NAME.len()].copy_from_slice(NAME);
         participants.attach(claim.index, &Card { token, liveness: UNWATCHED, pid: 0, pid_namespace: 0, name });
         crash_point!("placeholder.new.after_attach");
-        Ok(Self { region: region.clone(), index: claim.index, token, file: Some(claim.file), held_by })
+        Ok(Self {
+            region: region.clone(),
+            index: claim.index,
+            token,
+            file: Some(claim.file),
+            held_by,
+            is_handed_over: AtomicBool::new(false),
+        })
     }
 
     /// Opens the region of the placeholder that `file` may be the file of. It stays untouched, whatever it is.
@@ -92,7 +103,14 @@ impl Placeholder {
     pub fn of_file(region: Region, file: OwnedFd, token: Token) -> Result<Option<Self>> {
         let held_by = ensure_token()?;
         let index = region.mapped().participants().index_of(token);
-        Ok(index.map(|index| Self { region, index, token, file: Some(file), held_by }))
+        Ok(index.map(|index| Self {
+            region,
+            index,
+            token,
+            file: Some(file),
+            held_by,
+            is_handed_over: AtomicBool::new(false),
+        }))
     }
 
     /// Takes possession of an inherited descriptor, so that no child inherits it from here.
@@ -121,6 +139,29 @@ impl Placeholder {
         identity::current().is_some_and(|current| current.is_same_process(self.held_by))
     }
 
+    /// A file that keeps it alive in the place of its own, to be sent to whoever is to have it. Only the first call gives one: from then on, it
+    /// is not here any more.
+    #[allow(clippy::missing_errors_doc, reason = "no more descriptors")]
+    pub fn hand_over(&self) -> io::Result<Option<OwnedFd>> {
+        let Some(file) = self.file.as_ref().filter(|_| !self.is_handed_over.swap(true, AcqRel)) else {
+            return Ok(None);
+        };
+        let byte = Mapped::claim_byte(self.index);
+        let handed = || {
+            let anew = file::reopen(file, file::status(file)?.id, None)?;
+            file::try_lock(&anew, byte, Lock::Shared)?;
+            crash_point!("placeholder.hand_over.after_lock");
+            file::unlock(file, byte)?;
+            Ok(anew)
+        };
+        handed().map(Some).inspect_err(|_| self.is_handed_over.store(false, Release))
+    }
+
+    /// Whether it has been [handed over](Self::hand_over).
+    pub fn is_handed_over(&self) -> bool {
+        self.is_handed_over.load(Acquire)
+    }
+
     /// Hands it over to what `command` starts; returns the number of its descriptor there.
     #[allow(clippy::missing_errors_doc, reason = "no more descriptors")]
     pub fn hand_to(mut self, command: &mut Command) -> io::Result<RawFd> {
@@ -138,7 +179,7 @@ impl Placeholder {
         let anew = file::reopen(file, file::status(file)?.id, None)?;
         file::try_lock(&anew, byte, Lock::Shared)?;
         crash_point!("placeholder.send.after_lock");
-        passing::send(socket, bytes, anew.as_fd())?;
+        passing::send(socket, bytes, &[anew.as_fd()], Patience::Some)?;
         crash_point!("placeholder.send.after_send");
         file::unlock(file, byte)?;
         self.file = None;
@@ -167,7 +208,7 @@ impl Drop for Placeholder {
         let Some(file) = self.file.take() else {
             return;
         };
-        if self.is_own() {
+        if self.is_own() && !self.is_handed_over() {
             self.region.mapped().participants().leave(self.index, self.token);
             crash_point!("placeholder.drop.after_leave");
             // Forked children may have a copy of the descriptor. If this fails, the entry is free when they have ended.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::attachment::Attachment;
 use crate::described::ShmSafe;
+use crate::region::Region;
 
 /// An object in a shared region: a pointer that keeps the mapping alive.
 ///
@@ -27,6 +28,11 @@ impl<T: ShmSafe> Shm<T> {
     /// `object` points to a valid `T` in the region of `attachment` that stays one as long as the region is mapped.
     pub(crate) unsafe fn new(attachment: Arc<Attachment>, object: NonNull<T>) -> Self {
         Self { attachment, object }
+    }
+
+    /// The region that it lies in.
+    pub fn region(&self) -> Region {
+        Region::of(Arc::clone(&self.attachment))
     }
 
     /// A handle to a part of the object, such as a field.

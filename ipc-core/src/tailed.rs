@@ -78,6 +78,11 @@ mod shared {
             Tailed { head: self.head.map(head), tail, len }
         }
 
+        /// A handle to the `H` alone.
+        pub fn head(&self) -> &Shm<H> {
+            &self.head
+        }
+
         /// How many bytes there are behind the `H`.
         #[inline]
         pub fn len(&self) -> usize {

@@ -4,5 +4,17 @@
 
 mod map;
 mod pool;
+#[cfg(not(ipc_loom))]
 mod process;
 mod vec;
+
+/// What models look into.
+#[cfg(ipc_loom)]
+pub mod model {
+    pub use crate::pool::{Board, Id, Job};
+}
+
+#[cfg(not(ipc_loom))]
+pub use pool::*;
+#[cfg(not(ipc_loom))]
+pub use process::*;

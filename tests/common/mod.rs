@@ -8,6 +8,7 @@
 
 pub(crate) mod barrier;
 mod example;
+pub(crate) mod gate;
 mod party;
 mod process;
 pub(crate) mod rwlock;

@@ -358,3 +358,11 @@ pub(crate) fn sleep_for_ever() -> ! {
         std::thread::sleep(Duration::from_secs(60));
     }
 }
+
+/// Whether a descriptor can be read from, or is at its end, within so many milliseconds.
+pub(crate) fn is_readable(file: std::os::fd::BorrowedFd<'_>, milliseconds: i32) -> bool {
+    use std::os::fd::AsRawFd;
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, as is said.
+    unsafe { libc::poll(&raw mut poll, 1, milliseconds) == 1 }
+}

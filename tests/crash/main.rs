@@ -16,6 +16,8 @@ mod event;
 mod once;
 mod permits;
 mod pipe;
+mod pool;
+mod process;
 mod queue;
 mod reentrant;
 mod rwlock;
@@ -53,6 +55,8 @@ roles!(
     wait_any_waiter
 );
 
+shmkit::process::enable_test_support!();
+
 /// More crash points than any operation has: a sweep that gets here does not end.
 const TOO_MANY: usize = 200;
 
@@ -88,6 +92,8 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
+    (pool::SCENES, pool::victim),
+    (process::SCENES, process::victim),
     (queue::SCENES, queue::victim),
     (reentrant::SCENES, reentrant::victim),
     (rwlock::SCENES, rwlock::victim),
@@ -355,7 +361,7 @@ fn has_stopped(victim: &Child) -> bool {
 /// The names of all crash points, from the sources.
 fn crash_points_in_the_sources() -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src"]
+    let mut folders = ["ipc-core/src", "ipc-sync/src", "ipc-channel/src", "ipc-process/src"]
         .map(|folder| Path::new(env!("CARGO_MANIFEST_DIR")).join(folder))
         .to_vec();
     while let Some(folder) = folders.pop() {

@@ -18,11 +18,11 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("ticket_drop", send_to_one_who_drops),
 ];
 
-fn socket_of(descriptor: BorrowedFd<'_>) -> UnixStream {
+pub(crate) fn socket_of(descriptor: BorrowedFd<'_>) -> UnixStream {
     UnixStream::from(descriptor.try_clone_to_owned().expect("a descriptor"))
 }
 
-fn pair() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
+pub(crate) fn pair() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
     ChannelOptions::new().pair().expect("a pipe")
 }
 

@@ -14,11 +14,13 @@ pub mod mutex;
 pub mod once_lock;
 pub mod open;
 pub mod pipe;
+pub mod pool;
 pub mod queue;
 pub mod reentrant_mutex;
 pub mod rwlock;
 pub mod semaphore;
 pub mod snapshot;
+pub mod spawn;
 
 use std::io;
 use std::process;
@@ -84,6 +86,9 @@ pub const DEATHS: &[&Death] = &[&deaths::MUTEX, &deaths::BARRIER, &deaths::RWLOC
 ///
 /// To be called first in `main`, before any thread is started.
 pub fn run_role_if_child() {
+    shmkit::process::init();
+    #[cfg(feature = "peers")]
+    procspawn::init();
     let done = match Orders::receive() {
         Ok(None) => return,
         Ok(Some(orders)) => run(&orders),
@@ -106,6 +111,7 @@ fn run(orders: &Orders) -> io::Result<()> {
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
+        spawn::NOTHING => Ok(()),
         #[cfg(feature = "peers")]
         iceoryx2::JANITOR => iceoryx2::clean_as_told(orders),
         team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),

@@ -8,6 +8,8 @@ pub mod descriptors;
 #[cfg(feature = "peers")]
 pub mod iceoryx2;
 #[cfg(feature = "peers")]
+pub mod pools;
+#[cfg(feature = "peers")]
 pub mod python;
 #[cfg(feature = "peers")]
 pub mod raw_sync;

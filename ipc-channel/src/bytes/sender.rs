@@ -154,6 +154,53 @@ impl ByteSender {
         self.send_frame(frame, Patience::None)
     }
 
+    /// Sends a frame and leaves it to a later [`tell`](Self::tell), or `send`, to wake a receiver that sleeps. One that is awake sees the frame at
+    /// once, and the frame is as good as any other: it is received also if this process is killed before it has told anybody.
+    ///
+    /// For many small frames in a row, each of which would wake the receiver.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send). Whoever has to wait for room tells first.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`send`](Self::send).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_channel::{ByteReceiver, ByteSender, ChannelOptions};
+    ///
+    /// let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().both()?;
+    /// for word in ["one", "two", "three"] {
+    ///     tx.send_quietly(word.as_bytes())?;
+    /// }
+    /// tx.tell();
+    /// assert_eq!(rx.recv()?, b"one");
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn send_quietly(&mut self, frame: &[u8]) -> Result<(), SendError<()>> {
+        if frame.len() <= self.extent.longest {
+            let slot = self.slot(frame.len());
+            if self.is_ready(slot.need).map_err(|ended| SendError::ended((), ended))? {
+                self.end.channel().store(slot.payload(), frame);
+                self.publish_quietly(slot, Record { len: frame.len(), kind: FIRST | LAST });
+                return Ok(());
+            }
+        }
+        // The receiver may be asleep beside what it has not been told of, and would never make room.
+        self.tell();
+        self.send(frame)
+    }
+
+    /// Wakes a receiver that sleeps beside frames that were sent [quietly](Self::send_quietly). Does nothing in a forked child.
+    pub fn tell(&self) {
+        if self.end.check().is_ok() {
+            self.end.tell();
+        }
+    }
+
     /// Sends a frame that is the bytes of several slices, one after the other.
     ///
     /// # Blocking
@@ -295,6 +342,13 @@ impl ByteSender {
     /// Publishes a record whose payload is there, with room for it.
     #[inline]
     pub(super) fn publish(&mut self, slot: Slot, record: Record) {
+        self.publish_quietly(slot, record);
+        self.end.tell();
+    }
+
+    /// The same, and tells nobody.
+    #[inline]
+    fn publish_quietly(&mut self, slot: Slot, record: Record) {
         let ring = self.end.channel();
         crash_point!("bytes.send.after_copy");
         let next = slot.place.plus(&self.extent, stride(record.len));
@@ -314,7 +368,6 @@ impl ByteSender {
         }
         crash_point!("bytes.send.after_header");
         self.place = next;
-        self.end.tell();
     }
 
     #[cold]

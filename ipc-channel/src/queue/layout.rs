@@ -366,6 +366,12 @@ impl<T: Pod + Described> Ring<T> {
         self.position(self.shared.received.load(Acquire), "number of received messages")
     }
 
+    /// How many messages are before that place, in all rounds.
+    pub(super) fn count_received(&self) -> Result<u64, Error> {
+        let Position { round, place } = self.received()?;
+        Ok(u64::from(round) * u64::from(self.slots) + u64::from(place))
+    }
+
     /// Receives what is before `position`. The consumers' lock is held.
     #[inline]
     pub(super) fn set_received(&self, position: Position) {

@@ -93,6 +93,12 @@ impl<T: Pod + Described> Queue<T> {
         Ring::new(shared).map(|ring| Self { ring })
     }
 
+    /// What of it lies in shared memory.
+    #[cfg(all(feature = "serde", not(ipc_loom)))]
+    fn shared(&self) -> &Tailed<Head<T>> {
+        &self.ring.shared
+    }
+
     /// A queue for models.
     #[cfg(ipc_loom)]
     pub fn model(capacity: u64) -> Self {
@@ -345,6 +351,31 @@ impl<T: Pod + Described> Queue<T> {
         self.len() == 0
     }
 
+    /// How many messages have been received since the queue was made, modulo 2^32 times the size of the ring.
+    ///
+    /// The n-th message that was sent, counted from 0, has been received if and only if this is more than n. So where all who send know the number of
+    /// what they send, as one who sends alone does, a note of a consumer that was killed in [`recv_with`](Self::recv_with) can be told from
+    /// one of a message that it had really received. Who sees a message counted sees what its consumer has noted of it.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Corrupted`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use shmkit_channel::QueueOptions;
+    ///
+    /// let jobs = QueueOptions::new().anonymous::<u64>()?;
+    /// jobs.send_slice(&[10, 11, 12])?;
+    /// jobs.recv()?;
+    /// assert_eq!(jobs.received()?, 1);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn received(&self) -> Result<u64, Error> {
+        self.ring.count_received()
+    }
+
     /// How many messages fit in.
     pub fn capacity(&self) -> usize {
         self.ring.capacity() as usize
@@ -406,6 +437,23 @@ impl<T: Pod + Described> Queue<T> {
             Ok(false) | Err(Ended::TimedOut) => Err(RecvError::Empty),
             Err(ended) => Err(ended.into()),
         }
+    }
+}
+
+/// Only [on its way](shmkit_core::transfer) to another process, which then has a handle to the same queue.
+#[cfg(all(feature = "serde", not(ipc_loom)))]
+impl<T: Pod + Described> serde::Serialize for Queue<T> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.shared().serialize(serializer)
+    }
+}
+
+/// Only where it has come from another process.
+#[cfg(all(feature = "serde", not(ipc_loom)))]
+impl<'de, T: Pod + Described> serde::Deserialize<'de> for Queue<T> {
+    fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let shared = Tailed::deserialize(deserializer)?;
+        Self::of(shared).map_err(|error| serde::de::Error::custom(shmkit_core::transfer::refuse(error)))
     }
 }
 

@@ -61,6 +61,32 @@ fn frames_arrive_whole_and_what_lies_behind_them_is_not_taken_for_one() {
     go_through(3, &[16, 15], &[8, 0]);
 }
 
+/// The ring has room for two of them, so the sender has to wait beside a receiver that it has not told of anything.
+#[test]
+fn frames_that_are_sent_quietly_are_told_before_a_wait_and_by_the_last_of_them() {
+    explore(2, || {
+        let region = Attachment::new(2);
+        let channel = channel(false);
+        let [sender, receiver] = [1, 2].map(|number| Process::join(&region, number));
+        sender.act();
+        let mut tx = channel.sender().expect("an end");
+        receiver.act();
+        let mut rx = channel.receiver().expect("an end");
+        // It is not dropped before all has been received: that would tell, too.
+        let kept = Arc::new(Mutex::new(None));
+        let of_thread = Arc::clone(&kept);
+        let thread = spawn(&sender, move || {
+            (0..3).for_each(|_| tx.send_quietly(&frame(16)).expect("a receiver"));
+            tx.tell();
+            *of_thread.lock().unwrap() = Some(tx);
+        });
+        receive_all(&mut rx, &[16, 16, 16]);
+        thread.join().unwrap();
+        drop(kept.lock().unwrap().take());
+        end(&region, []);
+    });
+}
+
 #[test]
 fn frames_go_round_the_end_of_the_ring_behind_a_pad() {
     go_through(3, &[16, 15], &[14, 8]);

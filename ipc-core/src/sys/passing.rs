@@ -9,8 +9,26 @@ use std::process::Command;
 
 use super::file::{self, Lock};
 
-/// The most descriptors of a message that are looked at. The kernel drops the others.
-const MOST_FILES: usize = 8;
+/// The most descriptors that the kernel takes with one message (`SCM_MAX_FD`).
+pub(crate) const MOST_FILES: usize = 253;
+
+/// Whether a call may wait for the other side of its socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// As long as it takes, unless the socket is non-blocking.
+    Some,
+    /// Not at all.
+    None,
+}
+
+impl Patience {
+    fn flag(self) -> libc::c_int {
+        match self {
+            Self::Some => 0,
+            Self::None => libc::MSG_DONTWAIT,
+        }
+    }
+}
 
 /// Lets what `command` starts have `file`, whose shared lock on `byte` goes along; returns the number that it has there, which is the one
 /// that it has here.
@@ -72,25 +90,33 @@ union Control {
 // SAFETY: arithmetic, nothing else.
 const CONTROL: usize = unsafe { libc::CMSG_SPACE((MOST_FILES * size_of::<RawFd>()) as u32) as usize };
 
-/// Sends `bytes`, and with them `file`, over a Unix socket: all or, with an error, nothing.
-pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
+/// Sends a few `bytes`, and with them up to [`MOST_FILES`] files, over a Unix socket: all or, with an error, nothing.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], files: &[impl AsRawFd], patience: Patience) -> io::Result<()> {
+    if files.len() > MOST_FILES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = MaybeUninit::<Control>::zeroed();
-    let len = size_of::<RawFd>() as u32;
-    // SAFETY: zeroes are a msghdr without anything. The control data has room for more than the one header with a descriptor behind it that
-    // are written there, and is aligned for the header. All that the message names lives over the call, which only reads.
+    let len = (files.len() * size_of::<RawFd>()) as u32;
+    // SAFETY: zeroes are a msghdr without anything. The control data has room for the one header with the descriptors behind it that
+    // are written there, as there are no more than it is made for, and is aligned for the header. All that the message names lives over the
+    // call, which only reads.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
         message.msg_iovlen = 1;
-        message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = libc::CMSG_SPACE(len) as usize;
-        let header = libc::CMSG_FIRSTHDR(&raw const message);
-        (*header).cmsg_level = libc::SOL_SOCKET;
-        (*header).cmsg_type = libc::SCM_RIGHTS;
-        (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
-        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(file.as_raw_fd());
-        again(|| libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL))?
+        if len > 0 {
+            message.msg_control = control.as_mut_ptr().cast();
+            message.msg_controllen = libc::CMSG_SPACE(len) as usize;
+            let header = libc::CMSG_FIRSTHDR(&raw const message);
+            (*header).cmsg_level = libc::SOL_SOCKET;
+            (*header).cmsg_type = libc::SCM_RIGHTS;
+            (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
+            let data = libc::CMSG_DATA(header).cast::<RawFd>();
+            files.iter().enumerate().for_each(|(at, file)| data.add(at).write_unaligned(file.as_raw_fd()));
+        }
+        let flags = libc::MSG_NOSIGNAL | patience.flag();
+        again(|| libc::sendmsg(socket.as_raw_fd(), &raw const message, flags))?
     };
     // The kernel takes as few bytes as these in one piece.
     if sent == bytes.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
@@ -103,7 +129,7 @@ pub(crate) struct Received {
     pub(crate) bytes: usize,
     /// The descriptors that came along, which later children do not inherit.
     pub(crate) files: Vec<OwnedFd>,
-    /// There were more, which are lost.
+    /// There was more, of bytes in a message or of descriptors, which is lost.
     pub(crate) is_cut: bool,
 }
 
@@ -111,9 +137,9 @@ pub(crate) struct Received {
 ///
 /// An error means that nothing has been received.
 pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received> {
-    let mut received = receive_some(socket, bytes)?;
+    let mut received = receive_some(socket, bytes, Patience::Some)?;
     while received.bytes > 0 && received.bytes < bytes.len() {
-        match receive_some(socket, &mut bytes[received.bytes..]) {
+        match receive_some(socket, &mut bytes[received.bytes..], Patience::Some) {
             Ok(more) if more.bytes > 0 => {
                 received.bytes += more.bytes;
                 received.files.extend(more.files);
@@ -125,10 +151,13 @@ pub(crate) fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Re
     Ok(received)
 }
 
-fn receive_some(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received> {
+/// Receives what one call gives: of a socket that keeps messages apart, one message.
+///
+/// An error means that nothing has been received.
+pub(crate) fn receive_some(socket: BorrowedFd<'_>, bytes: &mut [u8], patience: Patience) -> io::Result<Received> {
     let mut part = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     let mut control = MaybeUninit::<Control>::zeroed();
-    let mut files = Vec::with_capacity(MOST_FILES);
+    let mut files = Vec::new();
     // SAFETY: as in `send`; the call writes to the bytes and the control data, no more than there is room for, and says in the message how
     // much. The macros stay within that. Each descriptor that the kernel has put there is new and nobody else's, and read once.
     unsafe {
@@ -137,7 +166,8 @@ fn receive_some(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
         message.msg_controllen = CONTROL;
-        let received = again(|| libc::recvmsg(socket.as_raw_fd(), &raw mut message, libc::MSG_CMSG_CLOEXEC))?;
+        let flags = libc::MSG_CMSG_CLOEXEC | patience.flag();
+        let received = again(|| libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags))?;
         let mut header = libc::CMSG_FIRSTHDR(&raw const message);
         while !header.is_null() {
             if ((*header).cmsg_level, (*header).cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
@@ -148,8 +178,20 @@ fn receive_some(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Received
             }
             header = libc::CMSG_NXTHDR(&raw const message, header);
         }
-        Ok(Received { bytes: received, files, is_cut: message.msg_flags & libc::MSG_CTRUNC != 0 })
+        Ok(Received { bytes: received, files, is_cut: message.msg_flags & (libc::MSG_CTRUNC | libc::MSG_TRUNC) != 0 })
     }
+}
+
+/// Two sockets, connected to each other, that keep messages apart. Children do not inherit them.
+pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: there is room for the two numbers.
+    if unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) } == -1
+    {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: both are new, open, and nobody else's.
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
 }
 
 /// Repeats a call while signals interrupt it.

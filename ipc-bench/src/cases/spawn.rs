@@ -1,0 +1,67 @@
+//! Starting a process that does nothing, and waiting for its end.
+//!
+//! All candidates start this very program. The measure is the standard library's `Command`: nobody can do with less than a process that is
+//! started and ends.
+
+use std::io;
+use std::process::Command;
+use std::time::Instant;
+
+use crate::child::ROLE;
+use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+use crate::stats::{self, Candidate, Plan};
+
+/// The role of a process that ends at once.
+pub const NOTHING: &str = "nothing";
+
+const COMMAND: &str = "std Command";
+#[cfg(feature = "peers")]
+const PROCSPAWN: &str = "procspawn";
+
+const ROWS: &[Comparison] = &[
+    Comparison::at_most(COMMAND, 1.3),
+    #[cfg(feature = "peers")]
+    Comparison::listed(PROCSPAWN),
+];
+
+/// How to run the case.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The rounds; each takes one sample of everything.
+    pub plan: Plan,
+    /// How many processes a sample starts, one after the other.
+    pub turns: u32,
+}
+
+/// Measures all candidates in turn.
+///
+/// # Errors
+/// Those of starting processes and of waiting for them; `InvalidInput` for too few rounds.
+pub fn run(settings: &Settings) -> io::Result<Figures> {
+    stats::check_rounds(settings.plan.rounds)?;
+    let turns = settings.turns.max(1);
+    let candidates = vec![
+        candidate(COMMAND, turns, || Command::new("/proc/self/exe").env(ROLE, NOTHING).status().map(drop)),
+        candidate(SUBJECT, turns, || {
+            let process = shmkit::process::spawn(|_: ()| (), ()).map_err(io::Error::other)?;
+            process.join().map_err(io::Error::other)
+        }),
+        #[cfg(feature = "peers")]
+        candidate(PROCSPAWN, turns, || procspawn::spawn((), |()| ()).join().map_err(io::Error::other)),
+    ];
+    let all = stats::interleave(&settings.plan, candidates)?;
+    let conditions =
+        format!("this program started by a process with one other thread, not pinned; {turns} turns per sample");
+    let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", all, ROWS);
+    Ok(Figures { figures: vec![figure], conditions })
+}
+
+fn candidate(name: &'static str, turns: u32, turn: impl Fn() -> io::Result<()> + 'static) -> Candidate<'static, f64> {
+    Candidate::new(name, move || {
+        let begin = Instant::now();
+        for _ in 0..turns {
+            turn()?;
+        }
+        Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(turns))
+    })
+}

@@ -1,1 +1,0 @@
-//! Pools of worker processes.

@@ -1,1 +1,0 @@
-//! Processes that run a function of the same program.

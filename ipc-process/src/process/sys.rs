@@ -1,0 +1,289 @@
+//! What the kernel is asked for.
+
+use std::ffi::{CStr, CString};
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, ppoll};
+use nix::sys::eventfd::{EfdFlags, EventFd};
+use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::time::TimeSpec;
+use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+use super::exit::ExitStatus;
+
+/// This program, also if its file has another name by now, or none.
+const PROGRAM: &CStr = c"/proc/self/exe";
+
+/// What a new process is to be.
+#[derive(Debug)]
+pub(crate) struct Start {
+    pub(crate) arguments: Vec<CString>,
+    /// `NAME=value`.
+    pub(crate) environment: Vec<CString>,
+    pub(crate) directory: Option<CString>,
+    /// What its first descriptors are to be; `None`: those of this process.
+    pub(crate) stdio: [Option<OwnedFd>; 3],
+    /// Inherited under the number that it has here.
+    pub(crate) socket: OwnedFd,
+}
+
+/// Starts this program as a new process; returns its process id.
+///
+/// With `posix_spawn`: it takes as long for a large process as for a small one, and its child has no moment in which it could allocate. No
+/// other child inherits the socket, since it becomes inheritable only in this one.
+pub(crate) fn start(start: &Start) -> io::Result<u32> {
+    let arguments = pointers(&start.arguments);
+    let environment = pointers(&start.environment);
+    let actions = Actions::new()?;
+    let attributes = Attributes::new()?;
+    if let Some(directory) = &start.directory {
+        actions.change_directory(directory)?;
+    }
+    for (number, file) in start.stdio.iter().enumerate() {
+        if let Some(file) = file {
+            actions.put(file.as_raw_fd(), number as RawFd)?;
+        }
+    }
+    // A descriptor that is put in its own place becomes inheritable there.
+    actions.put(start.socket.as_raw_fd(), start.socket.as_raw_fd())?;
+    let mut pid = 0;
+    // SAFETY: the path and all strings end with zero, both vectors with a null pointer; all that is named lives over the call, which changes
+    // nothing of it.
+    let failed = unsafe {
+        libc::posix_spawn(
+            &raw mut pid,
+            PROGRAM.as_ptr(),
+            actions.0.as_ptr(),
+            attributes.0.as_ptr(),
+            arguments.as_ptr().cast(),
+            environment.as_ptr().cast(),
+        )
+    };
+    check(failed)?;
+    Ok(pid as u32)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
+    strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+}
+
+fn check(code: libc::c_int) -> io::Result<()> {
+    if code == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(code)) }
+}
+
+/// What is done in the child before it becomes the program. Boxed: it is not to be moved.
+struct Actions(Box<MaybeUninit<libc::posix_spawn_file_actions_t>>);
+
+impl Actions {
+    fn new() -> io::Result<Self> {
+        let mut actions = Box::new(MaybeUninit::uninit());
+        // SAFETY: there is room for it.
+        check(unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) })?;
+        Ok(Self(actions))
+    }
+
+    fn put(&self, from: RawFd, to: RawFd) -> io::Result<()> {
+        // SAFETY: initialised in `new`; nobody else reaches it.
+        check(unsafe { libc::posix_spawn_file_actions_adddup2(self.0.as_ptr().cast_mut(), from, to) })
+    }
+
+    fn change_directory(&self, directory: &CStr) -> io::Result<()> {
+        // SAFETY: as above; the path is copied.
+        check(unsafe { libc::posix_spawn_file_actions_addchdir_np(self.0.as_ptr().cast_mut(), directory.as_ptr()) })
+    }
+}
+
+impl Drop for Actions {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, and not used again.
+        unsafe { libc::posix_spawn_file_actions_destroy(self.0.as_mut_ptr()) };
+    }
+}
+
+/// How the child differs from this process: no signal is blocked, or SIGTERM might not end it.
+struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
+
+impl Attributes {
+    fn new() -> io::Result<Self> {
+        let mut attributes = Box::new(MaybeUninit::uninit());
+        // SAFETY: there is room for it; then it is initialised, and the set of signals is one. All is copied.
+        unsafe {
+            check(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
+            let new = Self(attributes);
+            check(libc::posix_spawnattr_setsigmask(new.0.as_ptr().cast_mut(), SigSet::empty().as_ref()))?;
+            let flags = libc::POSIX_SPAWN_SETSIGMASK as libc::c_short;
+            check(libc::posix_spawnattr_setflags(new.0.as_ptr().cast_mut(), flags))?;
+            Ok(new)
+        }
+    }
+}
+
+impl Drop for Attributes {
+    fn drop(&mut self) {
+        // SAFETY: initialised in `new`, and not used again.
+        unsafe { libc::posix_spawnattr_destroy(self.0.as_mut_ptr()) };
+    }
+}
+
+/// A descriptor of the same file that is none of the first three, and not inherited.
+pub(crate) fn beyond_stdio(file: OwnedFd) -> io::Result<OwnedFd> {
+    // The standard library makes no copies below 3.
+    if file.as_raw_fd() < 3 { file.try_clone() } else { Ok(file) }
+}
+
+/// A descriptor of a process of ours that nobody has reaped.
+pub(crate) fn open_process(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved. The descriptor is new and nobody else's, and closed on `exec`.
+    unsafe {
+        match libc::syscall(libc::SYS_pidfd_open, pid as libc::pid_t, 0) {
+            -1 => Err(io::Error::last_os_error()),
+            number => Ok(OwnedFd::from_raw_fd(number as RawFd)),
+        }
+    }
+}
+
+/// Sends a signal to a process. One that has ended does not mind.
+pub(crate) fn signal(process: BorrowedFd<'_>, signal: libc::c_int) -> io::Result<()> {
+    let nothing = ptr::null::<libc::siginfo_t>();
+    // SAFETY: no memory is involved.
+    let sent = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, process.as_raw_fd(), signal, nothing, 0) };
+    match (sent, io::Error::last_os_error()) {
+        (0, _) => Ok(()),
+        (_, error) if error.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        (_, error) => Err(error),
+    }
+}
+
+/// Ends a process that has just been started, and that nobody knows, by its id.
+pub(crate) fn undo(pid: u32) {
+    // SAFETY: no memory is involved. It is a child that nobody has reaped, so the id is still its own.
+    unsafe {
+        libc::kill(pid as libc::pid_t, libc::SIGKILL);
+        libc::waitpid(pid as libc::pid_t, ptr::null_mut(), 0);
+    }
+}
+
+/// What asking the kernel for the end of a child has given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Reaped {
+    /// It has not ended.
+    Alive,
+    /// It has, and was reaped just now.
+    Ended(ExitStatus),
+    /// Somebody else has reaped it.
+    Lost,
+}
+
+/// Reaps a child if it has ended.
+pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Reaped> {
+    match waitid(Id::PIDFd(process), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
+        Ok(WaitStatus::Exited(_, code)) => Ok(Reaped::Ended(ExitStatus::of_code(code))),
+        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Reaped::Ended(ExitStatus::of_signal(signal as i32))),
+        Ok(_) | Err(Errno::EINTR) => Ok(Reaped::Alive),
+        Err(Errno::ECHILD) => Ok(Reaped::Lost),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Waits until a process has ended, for `timeout` at most; says whether it has.
+pub(crate) fn wait(process: BorrowedFd<'_>, timeout: Option<Duration>) -> io::Result<bool> {
+    let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+    loop {
+        let mut files = [PollFd::new(process, PollFlags::POLLIN)];
+        let left = deadline.map(|deadline| TimeSpec::from_duration(deadline.saturating_duration_since(Instant::now())));
+        match ppoll(&mut files, left, None) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Takes possession of the descriptor `number`, so that no child inherits it, if it is that of the socket with this inode.
+///
+/// # Safety
+///
+/// If it is, nobody else in this process owns it.
+pub(crate) unsafe fn adopt_socket(number: RawFd, inode: u64) -> Option<OwnedFd> {
+    let mut status = MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: there is room for what is said of the file; zeroes are values of it.
+    let status = unsafe {
+        if libc::fstat(number, status.as_mut_ptr()) == -1 {
+            return None;
+        }
+        status.assume_init()
+    };
+    let is_it = status.st_mode & libc::S_IFMT == libc::S_IFSOCK && status.st_ino == inode;
+    // SAFETY: no memory is involved.
+    if !is_it || unsafe { libc::fcntl(number, libc::F_SETFD, libc::FD_CLOEXEC) } == -1 {
+        return None;
+    }
+    // SAFETY: it is open, as the calls have shown, and the caller says that nobody else owns it.
+    Some(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+/// The number by which an open file is told from all others of its kind.
+pub(crate) fn inode(file: &OwnedFd) -> io::Result<u64> {
+    Ok(nix::sys::stat::fstat(file)?.st_ino)
+}
+
+/// Whether the calling thread is the only one of its process. If that cannot be told, it is not.
+pub(crate) fn is_single_threaded() -> bool {
+    // The kernel counts threads as folders: two links, and one for each.
+    nix::sys::stat::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3)
+}
+
+/// Exchanges the standard output of this process.
+pub(crate) fn set_output(file: OwnedFd) -> io::Result<()> {
+    // SAFETY: no memory is involved. The standard library owns that number as one that it writes to, whatever is there.
+    match unsafe { libc::dup2(file.as_raw_fd(), libc::STDOUT_FILENO) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Sees to it that this process is killed when the thread that has started it ends.
+pub(crate) fn end_with_parent() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    match unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
+
+/// Ends this process as `kill -9` does.
+pub(crate) fn kill_self() -> ! {
+    loop {
+        // SAFETY: no memory is involved.
+        unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+    }
+}
+
+/// Sets what `ps` shows for this process. The calling thread is its first one.
+pub(crate) fn set_name(name: &CStr) {
+    // SAFETY: the name ends with zero; the kernel reads 16 bytes at most. It cannot fail.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Runs `start` with all signals blocked in this thread, so that a thread started in it never runs a signal handler.
+pub(crate) fn with_signals_blocked<T>(start: impl FnOnce() -> T) -> T {
+    let before = SigSet::all().thread_swap_mask(SigmaskHow::SIG_SETMASK);
+    let result = start();
+    if let Ok(before) = before {
+        // Restoring a mask that was in force a moment ago cannot fail.
+        let _ = before.thread_set_mask();
+    }
+    result
+}
+
+/// A descriptor to ring at.
+pub(crate) fn bell() -> io::Result<EventFd> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    Ok(EventFd::from_flags(flags)?)
+}

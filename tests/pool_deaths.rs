@@ -1,0 +1,301 @@
+//! Pools whose workers, or owners, die.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::SeqCst;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, spawn};
+use shmkit::transfer::Passed;
+use shmkit::{Region, Shm};
+
+use common::gate::{Gate, come, gate, open, pass};
+use common::{BOUND, Random, fork, prompt, signal, until, until_stopped};
+
+shmkit::process::enable_test_support!();
+
+fn square(number: u64) -> u64 {
+    number * number
+}
+
+fn kill(pid: u32) {
+    assert!(signal(pid, libc::SIGKILL));
+}
+
+/// Ends its worker if it is a seven.
+fn die_on_seven(number: u32) -> u32 {
+    if number == 7 {
+        kill(std::process::id());
+    }
+    number
+}
+
+/// Stops at the gate, and says first who it is.
+fn tell_and_pass((Passed(mut line), gate): (Passed<UnixStream>, Gate)) -> u32 {
+    line.write_all(&std::process::id().to_ne_bytes()).expect("a listener");
+    pass(gate)
+}
+
+/// A task that stops at a gate, and the process that has it.
+fn at_gate(pool: &Pool, gate: &Gate) -> (shmkit::process::Pending<u32>, u32) {
+    let (mut here, there) = UnixStream::pair().expect("sockets");
+    here.set_read_timeout(Some(BOUND)).expect("a timeout above zero");
+    let pending = pool.submit(tell_and_pass, (Passed(there), gate.clone()));
+    let mut pid = [0; 4];
+    here.read_exact(&mut pid).expect("a worker that says who it is");
+    (pending, u32::from_ne_bytes(pid))
+}
+
+#[test]
+fn a_worker_that_is_killed_costs_its_task_and_nothing_else() {
+    let pool = Pool::new(2).expect("a pool");
+    let gate = gate();
+    let (lost, victim) = at_gate(&pool, &gate);
+    let (kept, other) = at_gate(&pool, &gate);
+    let queued = pool.chunked(1).map_async(square, 0..1000);
+
+    kill(victim);
+
+    let error = lost.get_timeout(BOUND).expect_err("its worker is dead");
+    let TaskError::WorkerDied { pid, signal, code, task } = &error else { panic!("{error}") };
+    assert_eq!((*pid, *signal, *code), (victim, Some(libc::SIGKILL), None));
+    assert!(task.contains("tests/pool_deaths.rs"), "{task}");
+    assert!(error.to_string().contains("signal 9"), "{error}");
+    // The other worker is still at the gate: it is the new one that does these.
+    assert!(queued.get_timeout(BOUND).expect("values").into_iter().eq((0..1000).map(square)));
+    assert!(!kept.is_done());
+    open(&gate);
+    assert_eq!(kept.get_timeout(BOUND), Ok(other));
+    assert_eq!(pool.pids().len(), 2);
+    assert!(!pool.pids().contains(&victim));
+}
+
+#[test]
+fn a_task_that_ends_its_worker_is_an_error_with_the_code() {
+    let pool = Pool::new(1).expect("a pool");
+    let ended = pool.apply::<i32, ()>(|code| std::process::exit(code), 3);
+    assert!(matches!(ended, Err(TaskError::WorkerDied { code: Some(3), signal: None, .. })), "{ended:?}");
+    assert_eq!(pool.apply(square, 3), Ok(9));
+}
+
+#[test]
+fn a_chunk_is_lost_with_its_worker_and_no_other_one() {
+    let pool = Pool::new(2).expect("a pool");
+    let each = pool.chunked(5).map_async(die_on_seven, 0..100).get_each().expect("all");
+    for (item, value) in each.into_iter().enumerate() {
+        match value {
+            Ok(value) => assert!(value == item as u32 && !(5..10).contains(&item), "{item}"),
+            Err(TaskError::WorkerDied { signal, .. }) => {
+                assert!((5..10).contains(&item) && signal == Some(libc::SIGKILL), "{item}");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+}
+
+#[test]
+fn tasks_are_run_again_as_often_as_was_allowed() {
+    /// Lets its worker die the first two times.
+    fn third_time(gate: Gate) -> u64 {
+        if gate[0].fetch_add(1, SeqCst) < 2 {
+            kill(std::process::id());
+        }
+        come(&gate)
+    }
+    let pool = Pool::new(2).expect("a pool");
+    assert_eq!(pool.retrying(2).apply(third_time, gate()), Ok(3));
+    let tried = gate();
+    assert!(matches!(pool.retrying(1).apply(third_time, tried.clone()), Err(TaskError::WorkerDied { .. })));
+    assert_eq!(come(&tried), 2);
+
+    let pool = PoolOptions::new().workers(2).retries(2).build().expect("a pool");
+    assert_eq!(pool.apply(third_time, gate()), Ok(3));
+}
+
+#[test]
+fn a_worker_that_is_killed_with_nothing_to_do_costs_nothing() {
+    let pool = Pool::new(2).expect("a pool");
+    assert!(pool.chunked(1).map(square, 0..100).is_ok());
+    let before = pool.pids();
+    before.iter().for_each(|pid| kill(*pid));
+    assert!(pool.chunked(1).map(square, 0..1000).expect("values").into_iter().eq((0..1000).map(square)));
+    until("new workers", || pool.pids().len() == 2 && pool.pids().iter().all(|pid| !before.contains(pid)));
+}
+
+#[test]
+fn a_worker_that_is_stopped_delays_its_own_task_only_and_can_be_killed() {
+    let pool = Pool::new(2).expect("a pool");
+    let gate = gate();
+    let (lost, victim) = at_gate(&pool, &gate);
+    assert!(signal(victim, libc::SIGSTOP));
+    until_stopped(victim);
+
+    assert!(pool.chunked(1).map(square, 0..1000).is_ok());
+
+    assert!(!lost.is_done());
+    kill(victim);
+    assert!(matches!(lost.get_timeout(BOUND), Err(TaskError::WorkerDied { pid, .. }) if pid == victim));
+    let (stopped, victim) = at_gate(&pool, &gate);
+    assert!(signal(victim, libc::SIGSTOP));
+    until_stopped(victim);
+    pool.terminate();
+    pool.join();
+    assert!(matches!(stopped.get(), Err(TaskError::Terminated { .. })));
+}
+
+#[test]
+fn a_long_argument_and_a_long_value_are_lost_with_their_worker_and_come_with_the_next() {
+    /// Ends its worker if it is the first.
+    fn once((gate, text): (Gate, String)) -> String {
+        if gate[0].fetch_add(1, SeqCst) == 0 {
+            kill(std::process::id());
+        }
+        text
+    }
+    let pool = Pool::new(1).expect("a pool");
+    let text = "long ".repeat(2 << 20);
+    let again = pool.retrying(1).apply(once, (gate(), text.clone())).expect("a value");
+    assert!(again == text);
+}
+
+/// How often each task was run.
+static RUNS: OnceLock<Shm<[AtomicU32; TASKS]>> = OnceLock::new();
+
+const TASKS: usize = 10_000;
+
+/// Notes that it was run, and takes a while.
+fn count(number: u32) -> u32 {
+    RUNS.get().expect("it was initialised")[number as usize].fetch_add(1, SeqCst);
+    work();
+    number
+}
+
+fn work() {
+    let end = Instant::now() + Duration::from_micros(30);
+    while Instant::now() < end {}
+}
+
+fn square_slowly(number: u64) -> u64 {
+    work();
+    square(number)
+}
+
+/// Every task is run once, or is an error and was run once at most. That is told by all that the pool promises at once.
+#[test]
+fn of_10000_tasks_whose_workers_are_killed_at_random_none_is_lost_or_run_twice() {
+    let region = Region::anonymous(TASKS * 4 + 4096).expect("a region");
+    let runs = region.insert("runs", [const { AtomicU32::new(0) }; TASKS]).expect("room");
+    let pool = PoolOptions::new()
+        .workers(3)
+        .initializer(|runs| RUNS.set(runs).expect("once"), runs.clone())
+        .build()
+        .expect("a pool");
+    let pending = pool.chunked(1).map_async(count, 0..TASKS as u32);
+    let mut random = Random::new();
+    let mut killed = 0;
+    let end = Instant::now() + BOUND * 2;
+    while !pending.is_done() {
+        assert!(Instant::now() < end, "{:?} of the tasks are done", pending.progress());
+        let pids = pool.pids();
+        if let Some(pid) = pids.get(random.below(3) as usize) {
+            // It may have ended meanwhile.
+            killed += u32::from(signal(*pid, libc::SIGKILL));
+        }
+        random.pause(Duration::from_millis(4));
+    }
+    let mut lost = BTreeMap::new();
+    for (number, value) in pending.get_each().expect("all").into_iter().enumerate() {
+        let runs = runs[number].load(SeqCst);
+        match value {
+            Ok(value) => assert_eq!((value, runs), (number as u32, 1)),
+            Err(TaskError::WorkerDied { pid, .. }) => {
+                assert!(runs <= 1, "task {number} was run {runs} times");
+                assert_eq!(lost.insert(pid, number), None, "two tasks are lost with one worker");
+            }
+            Err(error) => panic!("{error}"),
+        }
+    }
+    println!("{killed} kills, {} tasks lost", lost.len());
+    assert!(lost.len() <= killed as usize && killed >= 10);
+    pool.close();
+    pool.join();
+}
+
+#[test]
+fn with_retries_all_of_10000_tasks_have_values_whoever_is_killed() {
+    let pool = PoolOptions::new().workers(2).retries(100).build().expect("a pool");
+    let pending = pool.chunked(10).map_async(square_slowly, 0..TASKS as u64);
+    let mut random = Random::new();
+    let end = Instant::now() + BOUND * 2;
+    while !pending.is_done() {
+        assert!(Instant::now() < end, "{:?} of the tasks are done", pending.progress());
+        pool.pids().first().map(|pid| signal(*pid, libc::SIGKILL));
+        random.pause(Duration::from_millis(8));
+    }
+    assert!(pending.get().expect("values").into_iter().eq((0..TASKS as u64).map(square)));
+}
+
+#[test]
+fn workers_end_with_the_owner_of_their_pool_that_is_killed() {
+    /// Has a pool, of which one worker is busy and one is not.
+    fn own(Passed(line): Passed<UnixStream>) {
+        let pool = Pool::new(2).expect("a pool");
+        let _busy = pool.submit(hold, Passed(line));
+        thread::sleep(Duration::from_secs(600));
+    }
+    fn hold(Passed(mut line): Passed<UnixStream>) {
+        line.write_all(&[1]).expect("a listener");
+        thread::sleep(Duration::from_secs(600));
+    }
+    let (mut here, there) = UnixStream::pair().expect("sockets");
+    here.set_read_timeout(Some(BOUND)).expect("a timeout above zero");
+    let owner = ProcessOptions::new().name("owner").spawn(own, Passed(there)).expect("a process");
+    here.read_exact(&mut [0; 1]).expect("a busy worker");
+
+    owner.kill().expect("a process to kill");
+
+    // The end of file comes when nobody has the other side any more.
+    assert_eq!(here.read(&mut [0; 1]).expect("an end of file"), 0);
+}
+
+#[test]
+fn workers_that_end_before_they_begin_break_the_pool() {
+    let start = Instant::now();
+    let pool = PoolOptions::new().workers(2).initializer(|code| std::process::exit(code), 4).build().expect("a pool");
+    let error = pool.apply(square, 1).expect_err("no worker");
+    assert!(matches!(&error, TaskError::Broken { what, .. } if what.contains("code 4")), "{error}");
+    assert!(start.elapsed() < BOUND);
+}
+
+#[test]
+fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it() {
+    fn fork_with_a_pool(_: ()) -> bool {
+        let pool = Pool::new(1).expect("a pool");
+        let pids = pool.apply(|()| std::process::id(), ());
+        let child = fork(|| {
+            assert!(matches!(pool.apply(square, 1), Err(TaskError::Broken { .. })));
+            pool.terminate();
+            pool.join();
+        });
+        let status = child.reap();
+        status == 0 && pool.apply(|()| std::process::id(), ()) == pids
+    }
+    assert!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"));
+}
+
+#[test]
+fn news_of_a_death_is_prompt() {
+    let pool = Pool::new(1).expect("a pool");
+    let gate = gate();
+    let (lost, victim) = at_gate(&pool, &gate);
+    let start = Instant::now();
+    kill(victim);
+    assert!(lost.get_timeout(BOUND).is_err());
+    assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
+}

@@ -1,0 +1,112 @@
+//! Programs that do not call `init`, or not where they should. Each is this one, whose `main` is no harness's, in another role.
+
+use std::env;
+use std::process::{Command, Output};
+
+use shmkit::process::{JoinError, ProcessOptions, SpawnError, init, spawn};
+
+/// Which program this is to be.
+const ROLE: &str = "SHMKIT_TEST_PROGRAM";
+
+fn main() {
+    match env::var(ROLE).as_deref() {
+        Ok("without") => without(),
+        Ok("only_in_the_parent") => only_in_the_parent(),
+        Ok("late") => late(),
+        Ok("garbage") => init(),
+        Ok(other) => panic!("no such program: {other}"),
+        Err(_) => {
+            init();
+            test();
+        }
+    }
+}
+
+/// Does not call `init`.
+fn without() {
+    let error = ProcessOptions::new().name("worker").spawn(|_: ()| (), ()).unwrap_err();
+    assert!(matches!(error, SpawnError::NotInitialised { .. }));
+    println!("{error}");
+}
+
+/// Does not call it in its child, which therefore is a second program, and not the last of many.
+fn only_in_the_parent() {
+    let is_child = env::var_os("SHMKIT_PROCESS").is_some();
+    if !is_child {
+        init();
+    }
+    match spawn(|_: ()| 1, ()) {
+        Ok(process) => println!("{}", process.join().unwrap_err()),
+        Err(error) => println!("child: {error}"),
+    }
+}
+
+/// Does something before, which each child does, too.
+fn late() {
+    println!("before");
+    init();
+    let lines = spawn(|_: ()| println!("within"), ()).unwrap();
+    lines.join().unwrap();
+    println!("after");
+}
+
+fn test() {
+    let output = run("without", None);
+    assert!(output.status.success());
+    assert!(
+        said(&output)
+            .starts_with("process \"worker\" cannot be started: call shmkit::process::init() at the top of main")
+    );
+
+    let output = run("only_in_the_parent", None);
+    assert!(output.status.success());
+    let said_by_both = said(&output);
+    let [child, parent] = said_by_both.lines().collect::<Vec<_>>()[..] else { panic!("{said_by_both}") };
+    assert!(
+        child.starts_with("child: process \"process-1\" cannot be started: call shmkit::process::init()"),
+        "{child}"
+    );
+    assert_eq!(parent, "process \"process-1\" has exited with code 0 before its function returned");
+
+    let output = run("late", None);
+    assert_eq!(said(&output), "before\nbefore\nwithin\nafter\n");
+
+    // A variable that is not for this process starts nothing, and takes nothing away.
+    let (me, other) = (std::process::id(), u32::MAX);
+    for garbage in ["", "x", "-1", "0", "1 2", "a b c", &format!("0 1 {me}"), &format!("9999 1 {me}")] {
+        let output = run("garbage", Some(garbage));
+        assert_eq!(output.status.code(), Some(101), "{garbage:?}");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(
+            error.starts_with("shmkit: a process was started by the variable SHMKIT_PROCESS, but cannot begin"),
+            "{error}"
+        );
+    }
+    // One that was for the process's parent is left alone.
+    for inherited in [format!("0 1 {other}"), format!("9999 1 {other}")] {
+        assert!(run("garbage", Some(&inherited)).status.success());
+    }
+    let grandchild = |_: ()| run("late", None).status.success();
+    assert!(spawn(grandchild, ()).unwrap().join().unwrap());
+
+    // Without a harness, the arguments of a child are those of its parent.
+    let arguments = spawn(|_: ()| env::args().collect::<Vec<_>>(), ()).unwrap().join().unwrap();
+    assert_eq!(arguments, env::args().collect::<Vec<_>>());
+    let ended = spawn(|_: ()| std::process::exit(7), ()).unwrap().join();
+    let ended: Result<(), JoinError> = ended;
+    assert!(matches!(ended, Err(JoinError::Ended { status, .. }) if status.code() == Some(7)), "{ended:?}");
+    println!("process_init: ok");
+}
+
+fn run(role: &str, variable: Option<&str>) -> Output {
+    let mut command = Command::new(env::current_exe().unwrap());
+    command.env(ROLE, role);
+    if let Some(variable) = variable {
+        command.env("SHMKIT_PROCESS", variable);
+    }
+    command.output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
