@@ -12,7 +12,7 @@ use crate::floor::Floor;
 use crate::lock::{LockUnderTest, SharedLock};
 use crate::ours::Ours;
 #[cfg(feature = "peers")]
-use crate::peers::raw_sync;
+use crate::peers::{boost, parking_lot, raw_sync};
 use crate::pthread::{Plain, Robust};
 use crate::shared::Line;
 use crate::solo::{Solo, Turns};
@@ -34,6 +34,10 @@ pub const UNCONTENDED: Solo = Solo {
         Comparison::listed(Plain::NAME),
         #[cfg(feature = "peers")]
         Comparison::listed(raw_sync::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(parking_lot::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(boost::MUTEX),
     ],
 };
 
@@ -85,7 +89,7 @@ pub const CROWD: Game = Game {
 
 fn uncontended() -> io::Result<Vec<Turns>> {
     let private = Line(Mutex::new(0));
-    Ok(Vec::from([
+    let candidates = [
         turns(Floor::create()?),
         turns(Ours::create()?),
         Turns::new(<Mutex<u64> as LockUnderTest>::NAME, move || section(&private.0)),
@@ -93,7 +97,13 @@ fn uncontended() -> io::Result<Vec<Turns>> {
         turns(Robust::create()?),
         #[cfg(feature = "peers")]
         raw_sync::mutex()?,
-    ]))
+        #[cfg(feature = "peers")]
+        parking_lot::mutex(),
+    ];
+    let candidates = candidates.into_iter();
+    #[cfg(feature = "peers")]
+    let candidates = candidates.chain(boost::turns(boost::MUTEX)?);
+    Ok(candidates.collect())
 }
 
 fn turns<L: LockUnderTest + 'static>(lock: L) -> Turns {

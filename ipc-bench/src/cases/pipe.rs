@@ -9,6 +9,8 @@ use crate::message::{Batch, Cast, Frame, Note, RoundTrip, Stream, Typed};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 #[cfg(feature = "peers")]
 use crate::peers::iceoryx2::{self, Services};
+#[cfg(feature = "peers")]
+use crate::peers::ipmpsc::{self, Rings as IpmpscRings};
 use crate::peers::rtrb::{self, Rings};
 use crate::peers::threads::Threads;
 use crate::record::{LINE, Records};
@@ -69,6 +71,8 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(NEVER).with(Spinning::Never),
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
+        #[cfg(feature = "peers")]
+        Entry::of::<Cast<RoundTrip, Typed<Note>, IpmpscRings<65536>>>(ipmpsc::NAME),
     ],
     rows: &[
         Comparison::at_most(FUTEX_WAITV, 1.2),
@@ -76,6 +80,8 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Comparison::listed(FUTEX),
         Comparison::at_most(PIPE, 1.0),
         Comparison::at_most(SOCKET, 1.0),
+        #[cfg(feature = "peers")]
+        Comparison::listed(ipmpsc::NAME),
     ],
 };
 

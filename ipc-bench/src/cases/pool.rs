@@ -68,10 +68,10 @@ pub fn maps(plan: &Plan) -> io::Result<Figures> {
     stats::check_rounds(plan.rounds)?;
     let mut figures = Vec::new();
     for (name, chunk, rows) in [("default chunks", 0, DEFAULT_ROWS), ("chunks of one", 1, SINGLE_ROWS)] {
-        let mut candidates = vec![ours(chunk)?];
+        let candidates = std::iter::once(ours(chunk)?);
         #[cfg(feature = "peers")]
-        candidates.extend(pools::all(WORKERS, TASKS, chunk)?);
-        let all = stats::interleave(plan, candidates)?;
+        let candidates = candidates.chain(pools::all(WORKERS, TASKS, chunk)?);
+        let all = stats::interleave(plan, candidates.collect())?;
         figures.push(Figure::of_rounds(format!("pool, map of {TASKS} tiny tasks, {name}"), "us", all, rows));
     }
     let conditions = format!("{WORKERS} workers, not pinned; they are there before the first sample");

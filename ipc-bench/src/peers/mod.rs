@@ -6,7 +6,13 @@ pub mod condvar;
 pub mod crossbeam;
 pub mod descriptors;
 #[cfg(feature = "peers")]
+pub mod boost;
+#[cfg(feature = "peers")]
 pub mod iceoryx2;
+#[cfg(feature = "peers")]
+pub mod ipmpsc;
+#[cfg(feature = "peers")]
+pub mod parking_lot;
 #[cfg(feature = "peers")]
 pub mod pools;
 #[cfg(feature = "peers")]
@@ -18,6 +24,8 @@ pub mod rwlock;
 pub mod sem;
 #[cfg(feature = "peers")]
 pub mod servo;
+#[cfg(feature = "peers")]
+pub mod shared_memory;
 #[cfg(feature = "peers")]
 pub mod shmem_ipc;
 pub mod threads;
