@@ -45,6 +45,8 @@ pub enum When {
     Waiting,
     /// It was sending one message after the other.
     Writing,
+    /// It was doing what the others wait for the end of.
+    Working,
 }
 
 impl Display for When {
@@ -53,6 +55,7 @@ impl Display for When {
             When::Holding => "holding",
             When::Waiting => "waiting",
             When::Writing => "writing",
+            When::Working => "working",
         })
     }
 }
@@ -214,7 +217,7 @@ impl Entry {
             survivor.await_signal(&board.asks, 1, ANSWER_WITHIN)?;
             match self.when {
                 When::Writing => thread::sleep(WRITES_FOR),
-                When::Holding | When::Waiting => settle(survivor.pid())?,
+                When::Holding | When::Waiting | When::Working => settle(survivor.pid())?,
             }
         }
         let mut since = victim.kill()?;
@@ -229,7 +232,9 @@ impl Entry {
         }
         let known_at = board.known_at.load(Relaxed);
         // One that ends a stream by itself: nothing was measured.
-        let time = known_at.checked_sub(since).ok_or_else(|| io::Error::other(format!("{}: knew before the kill", self.what)))?;
+        let time = known_at
+            .checked_sub(since)
+            .ok_or_else(|| io::Error::other(format!("{}: knew before the kill", self.what)))?;
         let time = Duration::from_nanos(time);
         Ok(match board.text() {
             text if text.is_empty() => Outcome::Recovered(time),

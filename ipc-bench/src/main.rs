@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use shmkit_bench::cases::{self, array, contention, kill, killed, memory, open, pool, spawn};
+use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed, memory, open, pool, spawn};
 use shmkit_bench::death::Death;
 use shmkit_bench::figure::Figures;
 use shmkit_bench::progress;
@@ -133,6 +133,14 @@ impl Options {
         open::run(&open::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 10 } else { 100 } })
     }
 
+    fn create(&self, case: &str) -> io::Result<Figures> {
+        create::run(&create::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 50 } })
+    }
+
+    fn attach(&self, case: &str) -> io::Result<Figures> {
+        attach::run(&attach::Settings { plan: self.plan(case, self.rounds), most: if self.quick { 100 } else { 1000 } })
+    }
+
     fn memory(&self, _: &str) -> io::Result<Figures> {
         memory::run()
     }
@@ -212,6 +220,8 @@ fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
         ("contention", Run::By(Options::contention)),
         ("open", Run::By(Options::open)),
+        ("create", Run::By(Options::create)),
+        ("attach", Run::By(Options::attach)),
         ("memory", Run::By(Options::memory)),
         ("process/spawn", Run::By(Options::spawn)),
         ("pool/map", Run::By(Options::pool_maps)),

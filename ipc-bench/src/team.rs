@@ -115,13 +115,7 @@ struct Stage {
 impl Entry {
     /// Makes `P` take part.
     pub const fn of<P: Play>(name: &'static str) -> Self {
-        Entry {
-            name,
-            spinning: Spinning::Adaptive,
-            is_latency: P::IS_LATENCY,
-            create: Stage::of::<P>,
-            play: play::<P>,
-        }
+        Entry { name, spinning: Spinning::Adaptive, is_latency: P::IS_LATENCY, create: Stage::of::<P>, play: play::<P> }
     }
 
     /// Returns whether this machine has it.

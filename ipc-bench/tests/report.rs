@@ -166,10 +166,7 @@ fn cases_are_listed_and_not_run() {
     let output = run(&["--list", "--only", "event"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        text.lines().collect::<Vec<_>>(),
-        ["event/set_reset", "event/handover/sleep", "event/handover/spin"]
-    );
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["event/set_reset", "event/handover/sleep", "event/handover/spin"]);
 }
 
 #[test]
@@ -207,7 +204,8 @@ fn json_has_the_machine_and_all_cases_in_one_form() {
     let mutex = cases.iter().find(|case| case["name"] == "mutex/uncontended").unwrap();
     assert_eq!((mutex["unit"].as_str(), mutex["better"].as_str()), (Some("ns"), Some("lower")));
     assert!(keys(&mutex["peers"]).is_superset(&BTreeSet::from(["std", "pthread", "robust_pthread"])), "{text}");
-    let numbers = ["shmkit", "limit", "vs_limit", "vs_best_peer", "spread"].map(|key| mutex[key].as_f64().unwrap_or(-1.0));
+    let numbers =
+        ["shmkit", "limit", "vs_limit", "vs_best_peer", "spread"].map(|key| mutex[key].as_f64().unwrap_or(-1.0));
     assert!(numbers.iter().all(|&number| number >= 0.0), "{text}");
 }
 
@@ -307,7 +305,9 @@ fn assert_nothing_is_left_of(pattern: &str) {
 
 #[test]
 fn interrupted_report_leaves_no_process_and_no_region() {
-    for pattern in ["open", "event/handover/sleep", "pipe/rtt/spin", "mutex/death", "kill-1MiB", "killed", "mutex/processes/16"] {
+    for pattern in
+        ["open", "event/handover/sleep", "pipe/rtt/spin", "mutex/death", "kill-1MiB", "killed", "mutex/processes/16"]
+    {
         assert_nothing_is_left_of(pattern);
     }
 }

@@ -182,9 +182,8 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
         [Comparison::alone_at_most(0.0)],
     );
     let within = [Comparison::at_most(Robust::NAME, 4.0)];
-    let all = |series: &Series<Takeover>| {
-        Distribution::of(series.name, series.rounds.iter().map(|kill| kill.nanoseconds))
-    };
+    let all =
+        |series: &Series<Takeover>| Distribution::of(series.name, series.rounds.iter().map(|kill| kill.nanoseconds));
     let figures = vec![
         time("median", 50.0, &within).with_distributions(kills.iter().map(all).collect()),
         time("p99", 99.0, &within),

@@ -22,7 +22,8 @@ const ASLEEP_WITHIN: Duration = Duration::from_secs(5);
 /// # Errors
 /// Those of making regions and of reading `/proc`; `NotFound` if no keeper can be seen.
 pub fn run() -> io::Result<Figures> {
-    let one = |name: String, unit, number: u64, rows: &[Comparison]| Figure::alone(name, unit, vec![number as f64], rows);
+    let one =
+        |name: String, unit, number: u64, rows: &[Comparison]| Figure::alone(name, unit, vec![number as f64], rows);
     let mut figures = Vec::new();
     for capacity in CAPACITIES {
         let region = RegionOptions::new().participants(capacity).anonymous(1).map_err(io::Error::other)?;

@@ -1,9 +1,11 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
 pub mod array;
+pub mod attach;
 pub mod barrier;
 pub mod condvar;
 pub mod contention;
+pub mod create;
 pub mod deaths;
 pub mod event;
 pub mod frames;

@@ -81,7 +81,7 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     let again = stats::interleave(&settings.plan, opening())?;
     let newcomers = CROWDS.map(|(label, threads)| {
         let name = &names[0];
-        Candidate::new(label, move || open_first(name, threads, pair.second))
+        Candidate::new(label, move || Ok(Newcomer::start(name, threads, pair.second)?.time().as_secs_f64() * 1e6))
     });
     let first = stats::interleave(&settings.plan, newcomers.into())?;
     drop(held);
@@ -123,17 +123,31 @@ fn candidate<'a>(label: &'static str, name: &'a str, turns: u32) -> Candidate<'a
     })
 }
 
-fn open_first(name: &str, threads: usize, cpu: usize) -> io::Result<f64> {
-    let board = SharedBox::<Board>::create()?;
-    let arguments = [
-        ("region", name.to_string()),
-        ("board", board.address()),
-        ("threads", threads.to_string()),
-        ("cpu", cpu.to_string()),
-    ];
-    let mut newcomer = Child::start(NEWCOMER, &arguments)?;
-    newcomer.await_signal(&board.done, 1, ANSWER_WITHIN)?;
-    Ok(board.nanoseconds.load(Relaxed) as f64 / 1e3)
+/// A process that has attached to a region for the first time, and sleeps since.
+pub(super) struct Newcomer {
+    board: SharedBox<Board>,
+    _process: Child,
+}
+
+impl Newcomer {
+    /// Lets a new process with that many idle threads attach to the region `name`.
+    pub(super) fn start(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
+        let board = SharedBox::<Board>::create()?;
+        let arguments = [
+            ("region", name.to_string()),
+            ("board", board.address()),
+            ("threads", threads.to_string()),
+            ("cpu", cpu.to_string()),
+        ];
+        let mut process = Child::start(NEWCOMER, &arguments)?;
+        process.await_signal(&board.done, 1, ANSWER_WITHIN)?;
+        Ok(Newcomer { board, _process: process })
+    }
+
+    /// How long that took.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_nanos(self.board.nanoseconds.load(Relaxed))
+    }
 }
 
 /// Attaches as a child with these orders, and waits for its end.

@@ -11,7 +11,6 @@ use std::io;
 use ipmpsc::{Receiver, Sender, SharedRingBuffer};
 use serde::{Serialize, Serializer};
 
-use crate::killed::{Doomed, Ended};
 use crate::message::{Carrier, Note, Receiving, Sending};
 use crate::shared::{address_of, memory_file};
 use crate::team::Place;
@@ -107,24 +106,5 @@ impl Sending<Note> for Sender {
 impl Receiving<Note> for Receiver {
     fn receive(&mut self, message: &mut Note) {
         Receiving::receive(self, message.as_mut_slice());
-    }
-}
-
-impl<const CAPACITY: u32> Doomed for Rings<CAPACITY> {
-    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
-        let mut sender: Sender = Carrier::<[u8]>::sender(self, 0)?;
-        here();
-        loop {
-            Sending::send(&mut sender, [7; 64].as_slice());
-        }
-    }
-
-    fn go_on(&self) -> io::Result<Ended> {
-        let receiver: Receiver = Carrier::<[u8]>::receiver(self, 0)?;
-        loop {
-            if let Err(error) = receiver.recv::<Vec<u8>>() {
-                return Ok(Ended::Told(error.to_string()));
-            }
-        }
     }
 }

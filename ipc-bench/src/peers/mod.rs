@@ -2,11 +2,11 @@
 //! have for several threads, and, with the feature `peers`, what others have.
 
 pub mod barrier;
+#[cfg(feature = "peers")]
+pub mod boost;
 pub mod condvar;
 pub mod crossbeam;
 pub mod descriptors;
-#[cfg(feature = "peers")]
-pub mod boost;
 #[cfg(feature = "peers")]
 pub mod iceoryx2;
 #[cfg(feature = "peers")]
@@ -15,6 +15,8 @@ pub mod ipmpsc;
 pub mod parking_lot;
 #[cfg(feature = "peers")]
 pub mod pools;
+#[cfg(feature = "peers")]
+pub mod procspawn;
 #[cfg(feature = "peers")]
 pub mod python;
 #[cfg(feature = "peers")]

@@ -63,7 +63,8 @@ struct Logarithmic {
 
 impl Logarithmic {
     fn of(scale: &Scale, values: impl Iterator<Item = f64>) -> Self {
-        let (low, high) = values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| (low.min(value), high.max(value)));
+        let (low, high) =
+            values.fold((f64::MAX, f64::MIN_POSITIVE), |(low, high), value| (low.min(value), high.max(value)));
         let margin = (high / low).max(2.0).powf(0.04);
         let range = low / margin..high * margin;
         let ticks = if scale.ticks.is_empty() { nice(&range) } else { thinned(&scale.ticks, &range) };
@@ -186,7 +187,10 @@ pub(super) fn style() -> String {
     let mut rule = |RGBColor(red, green, blue): RGBColor, name: &str| {
         let color = format!("#{red:02X}{green:02X}{blue:02X}");
         // Writing to a string does not fail.
-        let _ = writeln!(rules, ".chart [fill=\"{color}\"]{{fill:var({name})}}.chart [stroke=\"{color}\"]{{stroke:var({name})}}");
+        let _ = writeln!(
+            rules,
+            ".chart [fill=\"{color}\"]{{fill:var({name})}}.chart [stroke=\"{color}\"]{{stroke:var({name})}}"
+        );
     };
     rule(INK, "--ink-2");
     rule(GRID, "--grid");

@@ -88,7 +88,9 @@ fn page(report: &Report) -> io::Result<Markup> {
 fn missed(report: &Report) -> Markup {
     let is_missed = |verdict| verdict == Some(Verdict::Missed);
     let alone = |line: &Line| {
-        line.target.filter(|_| is_missed(line.verdict())).map(|target| format!("{}, not {target}", with_unit(line.ours, line.unit)))
+        line.target
+            .filter(|_| is_missed(line.verdict()))
+            .map(|target| format!("{}, not {target}", with_unit(line.ours, line.unit)))
     };
     let beside = |line: &Line, rival: &Rival| {
         let at_most = rival.at_most.filter(|_| is_missed(line.verdict_on(rival)))?;

@@ -225,7 +225,8 @@ fn names(case: &str, figures: &[Figure]) -> Vec<String> {
     if others.is_empty() {
         return vec![case.into()];
     }
-    let same = |other: &Figure| first.name.bytes().zip(other.name.bytes()).take_while(|(one, other)| one == other).count();
+    let same =
+        |other: &Figure| first.name.bytes().zip(other.name.bytes()).take_while(|(one, other)| one == other).count();
     let common = others.iter().map(same).min().unwrap_or(0);
     let common = first.name.as_bytes()[..common].iter().rposition(|&byte| byte == b',').map_or(0, |comma| comma + 1);
     figures.iter().map(|figure| format!("{case}/{}", slug(&figure.name[common..]))).collect()
@@ -270,7 +271,10 @@ mod tests {
     #[test]
     fn each_of_ours_is_a_line_with_all_that_is_not_ours() {
         let lines = lines("ns", &[]);
-        assert_eq!(lines.iter().map(|line| &*line.name).collect::<Vec<_>>(), ["thing/done", "thing/done/always_looking"]);
+        assert_eq!(
+            lines.iter().map(|line| &*line.name).collect::<Vec<_>>(),
+            ["thing/done", "thing/done/always_looking"]
+        );
         assert_eq!(lines[0].peers().map(|peer| peer.name).collect::<Vec<_>>(), [PEER]);
         assert_eq!(lines[1].title, "a thing: shmkit, always looking");
     }
