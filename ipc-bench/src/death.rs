@@ -23,12 +23,15 @@ use crate::proc;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
 use crate::stats::{self, Candidate, Plan, Series};
-use crate::team::{MOST, Place};
+use crate::team::Place;
 
 /// The role of those who wait.
 pub const PEER: &str = "death-peer";
 /// The role of those who die.
 pub const VICTIM: &str = "death-victim";
+
+/// The most processes that wait.
+pub const MOST: usize = 64;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 

@@ -157,10 +157,6 @@ impl Options {
         pool::kills(&self.plan(case, self.rounds))
     }
 
-    fn elements(&self, case: &str) -> io::Result<Figures> {
-        array::elements(&self.sample(case, 1, 6))
-    }
-
     fn copies(&self, case: &str) -> io::Result<Figures> {
         array::copies(&self.sample(case, 1, 6))
     }
@@ -226,7 +222,6 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("process/spawn", Run::By(Options::spawn)),
         ("pool/map", Run::By(Options::pool_maps)),
         ("pool/kills", Run::By(Options::pool_kills)),
-        ("array/element", Run::By(Options::elements)),
         ("array/copy", Run::By(Options::copies)),
     ];
     all.extend(kill::SIZES.iter().map(|size| (size.case, Run::Kill(size))));

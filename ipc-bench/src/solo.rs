@@ -49,8 +49,8 @@ impl Turns {
         Turns { name, time: Box::new(move |turns| repeat(turns, &turn)) }
     }
 
-    /// A candidate that does so many turns by itself, elsewhere, and says how long they took.
-    pub fn elsewhere(name: &'static str, time: impl Fn(u64) -> Duration + 'static) -> Self {
+    /// A candidate that has a loop of its own, here or in another process, and says how long that took.
+    pub fn timed(name: &'static str, time: impl Fn(u64) -> Duration + 'static) -> Self {
         Turns { name, time: Box::new(time) }
     }
 

@@ -5,7 +5,7 @@
 use std::io;
 use std::process;
 
-use shmkit::{Region, RegionOptions};
+use shmkit::RegionOptions;
 
 use super::open::{JANITOR, Newcomer};
 use crate::child::Janitor;

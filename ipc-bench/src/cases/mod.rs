@@ -45,6 +45,8 @@ pub const SOLOS: &[&Solo] = &[
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
+    &array::LOAD,
+    &array::STORE,
 ];
 
 /// The cases of several processes.

@@ -93,7 +93,7 @@ pub fn turns(name: &'static str) -> io::Result<Option<Turns>> {
     };
     let server = RefCell::new(Server { process, orders, answers: BufReader::new(answers) });
     let time = move |turns| server.borrow_mut().time(turns).expect("the program of Boost goes on");
-    Ok(Some(Turns::elsewhere(name, time)))
+    Ok(Some(Turns::timed(name, time)))
 }
 
 fn kind_of(name: &str) -> &'static str {
