@@ -12,7 +12,7 @@
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
 //!
-//! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
+//! The [`report`] (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
 //!
 //! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
 //!

@@ -243,6 +243,14 @@ fn kills_have_a_table_of_who_goes_on_who_is_told_and_who_hangs() {
     assert_compared("killed", &["robust pthread mutex", "recovered", "end of file", "hang", "sem_t", "UnixStream"]);
 }
 
+#[cfg(feature = "peers")]
+#[test]
+fn all_crates_have_a_row_among_the_killed_and_so_have_python_and_boost() {
+    let crates = ["raw_sync", "ipc-channel (servo)", "shmem-ipc", "ipmpsc", "iceoryx2", "procspawn", "parking_lot"];
+    assert_compared("killed", &crates);
+    assert_compared("killed", &["multiprocessing", "interprocess_mutex"]);
+}
+
 #[test]
 fn case_that_loses_a_process_is_wrong_and_the_others_go_on() {
     let mut command = bench(&["--only", "event/", "--rounds", "1000", "--budget", "5"]);

@@ -20,7 +20,7 @@ pub const ATOMIC: &str = "AtomicU64";
 /// The copy of the C library.
 pub const MEMCPY: &str = "memcpy";
 
-/// The lengths of the copies; the target speaks of those from [`JUDGED`] on.
+/// The lengths of the copies; the target speaks of those of 4 KiB and more.
 pub const SIZES: [(&str, usize); 10] = [
     ("64 B", 64),
     ("512 B", 512),

@@ -191,7 +191,8 @@ fn rivals<'a>(figure: &Figure, ours: &Series<f64>, rows: impl Iterator<Item = &'
         Rival {
             name,
             value: theirs.and_then(|theirs| figure.statistic.of(&theirs.rounds)),
-            ratio: theirs.and_then(ratio),
+            // None of nothing.
+            ratio: theirs.and_then(ratio).filter(|ratio| ratio.is_finite()),
             at_most: target.map(|target| match target {
                 Target::AtMost(limit) => limit,
                 // Of rates, ours by theirs; costs are the other way round.

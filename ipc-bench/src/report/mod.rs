@@ -1,4 +1,4 @@
-//! The report: what all cases that were run have shown, on the terminal ([`table`]), for programs ([`json`]) and as a
+//! The report: what all cases that were run have shown, on the terminal (its `Display`), for programs ([`json`]) and as a
 //! page ([`html`]).
 
 mod chart;

@@ -1,4 +1,4 @@
-//! Whose counterparts are killed, and what the others do: [`ours`], those of glibc and the [`system`], and other
+//! Whose counterparts are killed, and what the others do: ours, those of glibc and the kernel, and other
 //! peers.
 
 #[cfg(feature = "peers")]
