@@ -4,6 +4,7 @@
 use std::env;
 use std::fs::File;
 use std::io::{self, BufWriter, ErrorKind, Write};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
@@ -138,7 +139,7 @@ impl Options {
     }
 
     fn attach(&self, case: &str) -> io::Result<Figures> {
-        attach::run(&attach::Settings { plan: self.plan(case, self.rounds), most: if self.quick { 100 } else { 1000 } })
+        attach::run(&attach::Settings { plan: self.plan(case, self.rounds), most: if self.quick { 10 } else { 1000 } })
     }
 
     fn memory(&self, _: &str) -> io::Result<Figures> {
@@ -244,7 +245,9 @@ fn run(options: &mut Options, chosen: &[(&'static str, Run)]) -> io::Result<Repo
             let left = QUICK.saturating_sub(begun.elapsed());
             options.budget = budget.min(left / (chosen.len() - index) as u32);
         }
-        match case.run(options, name, &mut report) {
+        let done = panic::catch_unwind(AssertUnwindSafe(|| case.run(options, name, &mut report)));
+        // A peer may panic where ours returns an error. What it has said is on the screen.
+        match done.unwrap_or_else(|_| Err(io::Error::other("a panic"))) {
             Ok(()) => {}
             // Not a fault of anything that is measured.
             Err(error) if [ErrorKind::OutOfMemory, ErrorKind::Unsupported].contains(&error.kind()) => {

@@ -2,7 +2,7 @@
 //!
 //! Used as its documentation says: `init` first in `main` (see [`run_role_if_child`](crate::cases::run_role_if_child)), then
 //! `spawn` with the arguments and a function, and `join` for its result; both go through channels of servo's crate
-//! ipc-channel. Its features for backtraces and shared libraries, which only add to what it does, are off. The cases
+//! ipc-channel. Its feature for backtraces, which only adds to what it does, is off. The cases
 //! of [`spawn`](crate::cases::spawn) and [`pool`](crate::cases::pool) call it; here it is killed.
 
 use std::io;
