@@ -145,7 +145,7 @@ fn square_or_wait((number, desk): (u64, Option<Desk>)) -> u64 {
 fn with_a_kill(pool: &Submitter) -> Result<usize> {
     let desk = Region::anonymous(4096)?.insert("desk", AtomicU32::new(0))?;
     let items = (0..100).map(|number| (number, (number == 50).then(|| desk.clone())));
-    let pending = pool.chunked(1).map_async(square_or_wait, items);
+    let pending = pool.named("square_or_wait").chunked(1).map_async(square_or_wait, items);
     let end = Instant::now() + BOUND;
     while desk.load(SeqCst) == 0 {
         expect(Instant::now() < end, "somebody who gets to task 50")?;
@@ -168,7 +168,7 @@ fn with_a_kill(pool: &Submitter) -> Result<usize> {
 
 fn kill(pid: u32) -> Result<()> {
     // SAFETY: no memory is involved.
-    let killed = unsafe { libc::kill(pid.cast_signed(), libc::SIGKILL) };
+    let killed = unsafe { libc::kill(pid as libc::pid_t, libc::SIGKILL) };
     expect(killed == 0, "a worker to kill")
 }
 

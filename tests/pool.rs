@@ -2,14 +2,14 @@
 
 mod common;
 
-use std::sync::mpsc;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit::process::{Pool, PoolError, PoolOptions, SpawnError, Submitter, TaskError};
 use shmkit::{Queue, QueueOptions};
 
-use common::gate::{gate, open, pass, until_come};
+use common::gate::{Gate, gate, open, pass, until_come};
 use common::{BOUND, prompt, until};
 
 shmkit::process::enable_test_support!();
@@ -311,32 +311,37 @@ fn what_cannot_be_serialised_or_read_is_an_error_and_costs_no_worker() {
     assert_eq!(pool.pids(), pids);
 }
 
-/// Takes some microseconds.
+/// Takes so long that nobody who looks for the next value does so all the time.
 fn square_slowly(number: u64) -> u64 {
-    let end = Instant::now() + Duration::from_micros(5);
+    let end = Instant::now() + Duration::from_micros(50);
     while Instant::now() < end {}
     square(number)
 }
 
+/// Known to each worker, so that tasks need not be given it: to bring it, the parent would have to be woken.
+static GATE: OnceLock<Gate> = OnceLock::new();
+
 #[test]
 fn a_value_does_not_wait_for_the_task_that_comes_after_it() {
-    let pool = Pool::new(1).expect("a pool");
-    for _ in 0..20 {
-        let (first, last) = (gate(), gate());
+    let last = gate();
+    let mut options = PoolOptions::new();
+    options.workers(1).initializer(|gate| GATE.set(gate).expect("once"), last.clone());
+    for _ in 0..10 {
+        let pool = options.build().expect("a pool");
+        let first = gate();
         let before = pool.submit(pass, first.clone());
-        // So many that the worker tells of values only now and then, and then one that takes long.
-        let quick: Vec<_> = (0..60).map(|number| pool.submit(square_slowly, number)).collect();
-        let long = pool.submit(pass, last.clone());
+        // In so short a time that the worker tells of the first only; and then one that takes long.
+        let quick: Vec<_> = (0..8).map(|number| pool.submit(square_slowly, number)).collect();
+        let come = common::gate::come(&last);
+        let long = pool.submit(|()| pass(GATE.get().expect("it was initialised").clone()), ());
         open(&first);
-        until_come(&last, 1);
+        until_come(&last, come + 1);
         let start = Instant::now();
         for (number, pending) in quick.iter().enumerate() {
             assert_eq!(pending.get_timeout(BOUND), Ok(square(number as u64)));
         }
         assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
         assert!(before.is_done() && !long.is_done());
-        open(&last);
-        long.get().expect("a value");
     }
 }
 
@@ -354,7 +359,6 @@ fn no_task_waits_behind_a_long_one_while_a_worker_is_idle() {
 
 #[test]
 fn every_worker_is_initialised_first() {
-    use std::sync::OnceLock;
     static GREETING: OnceLock<String> = OnceLock::new();
     let pool = PoolOptions::new()
         .workers(2)

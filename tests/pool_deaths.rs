@@ -3,20 +3,23 @@
 mod common;
 
 use std::collections::BTreeMap;
+use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, spawn};
+use shmkit::process::{Pool, PoolOptions, ProcessOptions, TaskError, active_children, spawn};
 use shmkit::transfer::Passed;
 use shmkit::{Region, Shm};
 
 use common::gate::{Gate, come, gate, open, pass};
-use common::{BOUND, Random, fork, prompt, signal, until, until_stopped};
+use common::{BOUND, Random, descriptors, fork, prompt, signal, threads, until, until_stopped};
 
 shmkit::process::enable_test_support!();
 
@@ -287,6 +290,68 @@ fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it
         status == 0 && pool.apply(|()| std::process::id(), ()) == pids
     }
     assert!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"));
+}
+
+#[test]
+fn pools_leave_no_process_no_descriptor_and_no_thread() {
+    /// What this process has.
+    fn inventory() -> (usize, usize, usize) {
+        (descriptors(), threads(), active_children().len())
+    }
+    fn have_pools(_: ()) {
+        let have_a_pool = |end: fn(&Pool)| {
+            let pool = Pool::new(2).expect("a pool");
+            assert!(pool.chunked(1).map(square, 0..100).is_ok());
+            // Its arguments go with files, and so does what never gets to a worker.
+            let gates: Vec<_> = (0..10).map(|_| gate()).collect();
+            let _lost = gates.iter().map(|gate| pool.submit(pass, gate.clone())).collect::<Vec<_>>();
+            until("two at the gates", || gates.iter().map(come).sum::<u64>() == 2);
+            pool.pids().first().map(|pid| signal(*pid, libc::SIGKILL));
+            end(&pool);
+        };
+        // What the library starts once, such as the thread that reaps, is there from then on.
+        have_a_pool(|_| {});
+        let before = inventory();
+        have_a_pool(|_| {});
+        have_a_pool(Pool::terminate);
+        until("an end of what belongs to pools", || inventory() == before);
+    }
+    spawn(have_pools, ()).expect("a process").join().expect("nothing that is left");
+}
+
+/// The file of the pool's own region: the only large one that this process has.
+fn file_of_the_pool() -> File {
+    let files = fs::read_dir("/proc/self/fd").expect("its descriptors").map(|entry| entry.expect("an entry").path());
+    let is_large = |file: &File| file.metadata().is_ok_and(|about| about.len() > 1 << 20);
+    let is_memory =
+        |path: &PathBuf| fs::read_link(path).is_ok_and(|link| link.to_string_lossy().starts_with("/memfd:"));
+    let opened = files.filter(is_memory).filter_map(|path| File::options().read(true).write(true).open(path).ok());
+    let mut large = opened.filter(is_large);
+    let file = large.next().expect("the region of the pool");
+    assert!(large.next().is_none());
+    file
+}
+
+#[test]
+fn a_pool_whose_queue_was_scribbled_over_ends_in_errors() {
+    fn scribble(seed: u64) -> (usize, usize) {
+        let pool = Pool::new(2).expect("a pool");
+        assert!(pool.chunked(1).map(square, 0..100).is_ok());
+        let garbage: Vec<u8> = (0..200_000u64).map(|at| ((at * seed) >> 13) as u8).collect();
+        // Nothing but cells of the queue lies there.
+        file_of_the_pool().write_all_at(&garbage, 50_000).expect("memory");
+        let tasks: Vec<_> = (0..5000).map(|number| pool.submit(square, number)).collect();
+        let ends: Vec<_> = (0..).zip(&tasks).map(|(number, task)| (number, task.get_timeout(BOUND))).collect();
+        let done = ends.iter().filter(|(number, value)| *value == Ok(square(*number))).count();
+        let broken = ends.iter().filter(|(_, value)| matches!(value, Err(TaskError::Broken { .. }))).count();
+        assert!(matches!(pool.apply(square, 1), Err(TaskError::Broken { .. })));
+        (done, broken)
+    }
+    for seed in [0x9e37_79b9, 0x1234_5677, 3] {
+        let (done, broken) = spawn(scribble, seed).expect("a process").join().expect("errors, and no more");
+        assert_eq!(done + broken, 5000);
+        assert!(broken > 0);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[("process_join", give_an_end_away)
 /// Starts a process with an end of a pipe, and joins it.
 pub(crate) fn victim(scene: &str, parent: &mut Parent, _stage_name: &str, die_at: usize) {
     parent.expect("go");
+    parent.say("ready");
     let ticket = Ticket::<Pipe<u64>>::receive(&socket_of(parent.socket())).expect("a ticket");
     arm(die_at);
     let process = ProcessOptions::new().daemon(scene == "process_daemon").spawn(say_seven, ticket).expect("a process");
@@ -26,8 +27,9 @@ fn say_seven(ticket: Ticket<Pipe<u64>>) {
 /// The victim gets an end, and gives it to a process that it starts: whoever has it in the end, ends.
 fn give_an_end_away(_other: &Name, victim: &mut Child, _stage: &Stage) {
     let (mut pipe, ticket) = pair();
-    ticket.send(&socket_of(victim.socket())).expect("a socket");
     victim.tell("go");
+    victim.expect("ready");
+    ticket.send(&socket_of(victim.socket())).expect("a socket");
     let mut received = pipe.recv_timeout(BOUND);
     if matches!(received, Ok(7)) {
         received = pipe.recv_timeout(BOUND);

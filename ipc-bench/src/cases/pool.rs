@@ -68,10 +68,11 @@ pub fn maps(plan: &Plan) -> io::Result<Figures> {
     stats::check_rounds(plan.rounds)?;
     let mut figures = Vec::new();
     for (name, chunk, rows) in [("default chunks", 0, DEFAULT_ROWS), ("chunks of one", 1, SINGLE_ROWS)] {
-        let candidates = std::iter::once(ours(chunk)?);
         #[cfg(feature = "peers")]
-        let candidates = candidates.chain(pools::all(WORKERS, TASKS, chunk)?);
-        let all = stats::interleave(plan, candidates.collect())?;
+        let peers = pools::all(WORKERS, TASKS, chunk)?;
+        #[cfg(not(feature = "peers"))]
+        let peers = [];
+        let all = stats::interleave(plan, peers.into_iter().chain([ours(chunk)?]).collect())?;
         figures.push(Figure::of_rounds(format!("pool, map of {TASKS} tiny tasks, {name}"), "us", all, rows));
     }
     let conditions = format!("{WORKERS} workers, not pinned; they are there before the first sample");

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
 use super::acts::ACTS;
+use super::pool::Work;
 use super::worker::WORKER;
 use super::world::{PARTIES, PERMITS, SUMS, Sum, World};
 use super::{LONGEST_STALL, Random};
@@ -29,6 +30,8 @@ pub struct Settings {
 pub struct Outcome {
     /// Acts that came to their end.
     pub acts: u64,
+    /// Tasks of the pool that have been accounted for.
+    pub tasks: u64,
     /// Workers that were killed.
     pub kills: u64,
     /// Workers that were stopped for a while.
@@ -43,11 +46,11 @@ pub struct Outcome {
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { acts, kills, stops, recoveries, rescues, longest } = self;
+        let Self { acts, tasks, kills, stops, recoveries, rescues, longest } = self;
         let longest = longest.as_secs_f64() * 1e3;
         write!(
             f,
-            "ops={acts} kills={kills} stops={stops} recoveries={recoveries} rescues={rescues} longest_stall={longest:.1}ms"
+            "ops={acts} tasks={tasks} kills={kills} stops={stops} recoveries={recoveries} rescues={rescues} longest_stall={longest:.1}ms"
         )
     }
 }
@@ -73,6 +76,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
         let worker = crew.start(me)?;
         crew.workers.push(worker);
     }
+    let pool = Work::begin(settings.seed)?;
     let mut random = Random::new(settings.seed);
     let mut outcome = Outcome::default();
     let begin = Instant::now();
@@ -81,8 +85,16 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
     while begin.elapsed() < length {
         std::thread::sleep(random.time(PAUSE));
         crew.check()?;
+        if !pool.is_at_work() {
+            break;
+        }
         // The first one lives through it all, so that a stall has the time to be seen.
         let victim = 1 + random.below(settings.processes as u64 - 1) as usize;
+        if random.below(8) == 0 {
+            pool.stop(&mut random, STOP);
+        } else if random.below(4) == 0 {
+            pool.kill(&mut random);
+        }
         if random.below(4) == 0 {
             crew.stop(victim, random.time(STOP))?;
             outcome.stops += 1;
@@ -99,6 +111,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
             progress(begin.elapsed(), &outcome);
         }
     }
+    outcome.tasks = pool.end()?;
     crew.end()?;
     crew.count(&mut outcome);
     if u64::from(outcome.rescues) > outcome.kills + outcome.stops {

@@ -150,3 +150,74 @@ impl Board {
         self.queue.close()
     }
 }
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use std::fs::File;
+    use std::os::fd::AsFd;
+    use std::os::unix::fs::FileExt;
+
+    use shmkit_channel::QueueOptions;
+    use shmkit_core::Region;
+
+    use super::super::job::Place;
+    use super::*;
+
+    const KEY: u64 = 0x5eed;
+
+    fn board(region: &Region) -> Board {
+        let queue = QueueOptions::new().capacity(4).create_in(region, "jobs").expect("room");
+        let notes = region.insert_tailed("notes", AtomicU64::new(0), 4 * NOTE).expect("room");
+        Board::new(queue, notes, KEY)
+    }
+
+    fn post(board: &Board, before: u64, slot: usize) -> Id {
+        let id = Id::new(before, slot);
+        board.post(Job::new(1, 1, 3, Place::Inline, b"abc"), id).expect("room");
+        id
+    }
+
+    #[test]
+    fn a_job_is_noted_as_that_of_the_one_who_has_taken_it() {
+        let region = Region::anonymous(1 << 16).expect("a region");
+        let board = board(&region);
+        let ids = [post(&board, 0, 2), post(&board, 1, 0), post(&board, 2, 3)];
+        assert_eq!(board.take(7).expect("a job").id(), ids[0]);
+        assert_eq!(board.take(8).expect("a job").id(), ids[1]);
+        assert_eq!(board.lost_with(7, ids).expect("a sound board"), [ids[0]]);
+        assert_eq!(board.lost_with(8, ids).expect("a sound board"), [ids[1]]);
+        assert!(board.lost_with(9, ids).expect("a sound board").is_empty());
+    }
+
+    /// Wherever a byte of the jobs is changed, nobody takes one that was not posted.
+    #[test]
+    fn a_job_that_was_scribbled_over_is_none() {
+        for at in 0..4 * 64 {
+            let region = Region::anonymous(1 << 16).expect("a region");
+            let board = board(&region);
+            let ids = [post(&board, 0, 0), post(&board, 1, 1), post(&board, 2, 2)];
+            let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
+            let mut all = vec![0; region.size()];
+            file.read_exact_at(&mut all, 0).expect("the region");
+            // The first cell, by what is in it.
+            let id = ids[1].word().to_ne_bytes();
+            let second = all.windows(8).position(|word| word == id).expect("the second job");
+            let place = second - 8 - 64 + at;
+            file.write_all_at(&[all[place] ^ 0x10], place as u64).expect("the region");
+            board.close().expect("a turn");
+
+            let mut taken = Vec::new();
+            let ended = loop {
+                match board.take(7) {
+                    Ok(job) => taken.push(job.id()),
+                    Err(error) => break error,
+                }
+            };
+
+            assert!(ids.starts_with(&taken), "byte {at}: {taken:?}");
+            let is_sound = at >= 3 * 64 && taken.len() == 3;
+            assert!(matches!(ended, RecvError::Failed(_)) || is_sound, "byte {at}: {ended}, {taken:?}");
+            assert!(board.lost_with(7, ids).is_ok_and(|lost| ids.starts_with(&lost)));
+        }
+    }
+}

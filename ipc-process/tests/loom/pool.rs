@@ -111,7 +111,6 @@ fn a_note_of_an_earlier_job_of_the_slot_takes_nothing_away() {
         let done = results.lock().unwrap().clone();
         assert_eq!(done.iter().chain(&lost).filter(|id| **id == second).count(), 1, "{done:?} {lost:?}");
         end(&region, [keeper]);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
