@@ -51,6 +51,8 @@
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
 //! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
 //! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
+//! | [`process`] | functions of your program in new processes, with regions, queues and tickets as arguments (feature `process`, on unless switched off) |
+//! | [`transfer`] | values on their way to other processes, with the files that belong to them |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!

@@ -4,14 +4,13 @@ mod common;
 
 use std::fs;
 use std::io::{Read, Seek};
-use std::os::fd::AsFd;
 use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shmkit::process::{
-    JoinError, Process, ProcessOptions, SpawnError, Stdio, Task, active_children, current_name, is_daemon, parent_id,
-    spawn, spawn_task,
+    JoinError, Process, ProcessOptions, SpawnError, Stdio, Task, active_children, current_name, is_daemon, parent,
+    parent_id, spawn, spawn_task,
 };
 use shmkit::wait::Source;
 use shmkit::{Deadline, Event, wait_any};
@@ -20,8 +19,9 @@ use common::{BOUND, until};
 
 shmkit::process::enable_test_support!();
 
+/// Lives long, but no longer than its parent: a test that fails leaves nobody behind.
 fn sleep_long(_: ()) {
-    thread::sleep(Duration::from_secs(600));
+    parent().unwrap().wait_timeout(Duration::from_secs(600)).unwrap();
 }
 
 fn exit_with(code: i32) {
@@ -89,7 +89,7 @@ fn exit_codes_and_signals_are_told_apart() {
             joined => panic!("{joined:?}"),
         }
     }
-    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT] {
+    for signal in [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT, libc::SIGRTMIN() + 1] {
         let process = ProcessOptions::new().name("raiser").spawn(raise, signal).unwrap();
         match process.join() {
             Err(error @ JoinError::Ended { status, .. }) => {
@@ -282,9 +282,9 @@ fn a_process_is_one_of_several_things_to_wait_for() {
 #[test]
 fn the_descriptor_of_a_process_tells_of_its_end() {
     let process = spawn(sleep_long, ()).unwrap();
-    assert!(!common::is_readable(process.as_fd(), 0));
+    assert!(!common::is_readable(&*process, Duration::ZERO));
     process.kill().unwrap();
-    assert!(common::is_readable(process.as_fd(), BOUND.as_millis() as i32));
+    assert!(common::is_readable(&*process, BOUND));
 }
 
 #[test]

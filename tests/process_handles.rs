@@ -11,10 +11,10 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
-use shmkit::process::{JoinError, Process, ProcessOptions, SpawnError, spawn};
-use shmkit::transfer::Passed;
+use shmkit::process::{JoinError, Process, ProcessOptions, SpawnError, parent, spawn};
+use shmkit::transfer::{self, Passed};
 use shmkit::{
-    ByteReceiver, ByteSender, ChannelOptions, Mutex, Pipe, Queue, QueueOptions, Receiver, RecvError, Region,
+    ByteReceiver, ByteSender, ChannelOptions, Mutex, OpenError, Pipe, Queue, QueueOptions, Receiver, RecvError, Region,
     RegionOptions, SendError, SendValueError, Sender, SharedArray, Shm, Ticket,
 };
 
@@ -157,7 +157,7 @@ fn tickets_for_all_kinds_of_ends_travel_both_ways() {
 #[test]
 fn a_ticket_that_is_lost_with_a_process_is_missed() {
     let (mut pipe, ticket) = ChannelOptions::new().pair::<Pipe<u64>>().unwrap();
-    let process = spawn(|_ticket: Ticket<Pipe<u64>>| loop_for_ever(), ticket).unwrap();
+    let process = spawn(|_ticket: Ticket<Pipe<u64>>| sleep_long(), ticket).unwrap();
     assert!(matches!(pipe.recv_timeout(Duration::from_millis(50)), Err(RecvError::TimedOut)));
     process.kill().unwrap();
     assert!(matches!(pipe.recv_timeout(BOUND), Err(RecvError::Disconnected)));
@@ -169,8 +169,23 @@ fn a_ticket_that_is_lost_with_a_process_is_missed() {
     assert!(matches!(pipe.recv_timeout(BOUND), Err(RecvError::Disconnected)));
 }
 
-fn loop_for_ever() {
-    thread::sleep(Duration::from_secs(600));
+#[test]
+fn a_ticket_that_is_packed_is_not_here_any_more() {
+    let (mut carrier, _other) = ChannelOptions::new().both::<ByteSender>().unwrap();
+    let (mut pipe, ticket) = ChannelOptions::new().pair::<Pipe<u64>>().unwrap();
+    let mut pack = || transfer::pack(|| carrier.send_value(&ticket));
+    let (packed, files) = pack();
+    packed.unwrap();
+    assert!(matches!(pipe.recv_timeout(Duration::from_millis(50)), Err(RecvError::TimedOut)));
+    assert!(pack().0.is_err());
+    drop(files);
+    assert!(matches!(pipe.recv_timeout(BOUND), Err(RecvError::Disconnected)));
+    assert!(matches!(ticket.take(), Err(OpenError::NoTicket { .. })));
+}
+
+/// Lives long, but no longer than its parent: a test that fails leaves nobody behind.
+fn sleep_long() {
+    parent().unwrap().wait_timeout(Duration::from_secs(600)).unwrap();
 }
 
 #[test]

@@ -92,6 +92,12 @@ fn test() {
     // Without a harness, the arguments of a child are those of its parent.
     let arguments = spawn(|_: ()| env::args().collect::<Vec<_>>(), ()).unwrap().join().unwrap();
     assert_eq!(arguments, env::args().collect::<Vec<_>>());
+    // A process that is asked for nothing has nothing besides.
+    let threads = |_: ()| std::fs::read_dir("/proc/self/task").unwrap().count();
+    assert_eq!(spawn(threads, ()).unwrap().join().unwrap(), 1);
+    let shown = |_: ()| std::fs::read_to_string("/proc/self/comm").unwrap();
+    assert_eq!(spawn(shown, ()).unwrap().join().unwrap(), shown(()));
+    assert_eq!(ProcessOptions::new().name("shown by ps").spawn(shown, ()).unwrap().join().unwrap(), "shown by ps\n");
     let ended = spawn(|_: ()| std::process::exit(7), ()).unwrap().join();
     let ended: Result<(), JoinError> = ended;
     assert!(matches!(ended, Err(JoinError::Ended { status, .. }) if status.code() == Some(7)), "{ended:?}");

@@ -3,7 +3,6 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -21,8 +20,9 @@ shmkit::process::enable_test_support!();
 
 type Line = Passed<UnixStream>;
 
+/// Lives long, but no longer than its parent: a test that fails leaves nobody behind.
 fn sleep_long() {
-    thread::sleep(Duration::from_secs(600));
+    parent().expect("a parent").wait_timeout(Duration::from_secs(600)).expect("its end");
 }
 
 /// Says its process id, and lives as long as it may.
@@ -62,7 +62,7 @@ fn a_daemon_ends_with_its_parent_that_is_killed() {
     let daemon = read_pid(&mut here);
     assert_ne!(daemon, parent.pid());
     assert!(
-        !common::is_readable(here.as_fd(), 50),
+        !common::is_readable(&here, Duration::from_millis(50)),
         "it ends with the process, and not with the thread that has started it"
     );
 

@@ -2,18 +2,20 @@
 
 mod common;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use common::{
-    Child, Net, Parent, Party, Stage, exit_now, fork, party, prompt, roles, until, until_keepers_settled, until_stopped,
+    Child, Net, Parent, Party, Stage, exit_now, fork, party, prompt, roles, until, until_keepers_settled,
+    until_keepers_sleep_for_a_time, until_stopped,
 };
 use shmkit::identity::{FLAG, Token};
-use shmkit::wait::{Site, wake_all};
+use shmkit::wait::{Bell, Site, wake_all};
 use shmkit::{Deadline, Region, RegionOptions, Shm};
 
-roles!(party, gate_keeper, gate_parent);
+roles!(party, gate_keeper, gate_parent, listener);
 
 /// What a gate that is open holds.
 const OPEN: u64 = 0;
@@ -157,4 +159,84 @@ fn a_child_that_was_forked_during_a_wait_learns_of_its_parents_death() {
 
     until("the child's passing", || stage.board[0].load(Relaxed) > 1);
     assert_eq!(stage.board[0].load(Relaxed), 2);
+}
+
+/// Counts how often it is rung.
+#[derive(Debug)]
+struct Counter(AtomicU32);
+
+impl Bell for Counter {
+    fn ring(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Has a bell, lets it be rung at deaths, and says how often it was, when told.
+fn listener(parent: &mut Parent) {
+    let stage = Stage::open(parent.argument(0));
+    let counter = Arc::new(Counter(AtomicU32::new(0)));
+    let bell: std::sync::Weak<dyn Bell> = Arc::<Counter>::downgrade(&counter);
+    parent.say("here");
+    parent.expect("listen");
+    parent.say(Site::of(&*stage.board).expect("a site").ring_at_deaths(bell));
+    loop {
+        parent.expect("how often?");
+        parent.say(counter.0.load(Relaxed));
+    }
+}
+
+fn listener_of(stage: &Stage) -> Child {
+    // It needs a keeper, whatever is switched off.
+    let mut child = Child::spawn_with(Net::On, "listener", &[stage.name()]);
+    child.expect("here");
+    child
+}
+
+fn listen(listener: &mut Child) {
+    listener.tell("listen");
+    listener.expect("true");
+}
+
+fn rings(listener: &mut Child) -> u32 {
+    listener.tell("how often?");
+    listener.hear().parse().expect("a number")
+}
+
+#[test]
+fn a_bell_is_rung_at_a_death_and_at_a_departure() {
+    let stage = Stage::create();
+    let [mut leaver, victim] = Party::join_many::<2>(Net::On, &stage);
+    let mut listener = listener_of(&stage);
+    listen(&mut listener);
+
+    victim.kill();
+    until("a ring for the dead", || rings(&mut listener) > 0);
+    until_keepers_sleep_for_a_time(listener.pid());
+    let before = rings(&mut listener);
+    leaver.tell("end");
+    until("a ring for the one who left", || rings(&mut listener) > before);
+
+    // It was not the safety net.
+    assert_eq!(stage.region.rescues(), 0);
+}
+
+#[test]
+fn the_safety_net_rings_for_a_death_whose_news_went_to_a_stopped_process() {
+    let stage = Stage::create();
+    let [watcher, owner] = &mut Party::join_many::<2>(Net::On, &stage);
+    let mut listener = listener_of(&stage);
+    let name = stage.leave();
+    until_keepers_settled(watcher.pid());
+    watcher.signal(libc::SIGSTOP);
+    until_stopped(watcher.pid());
+    until_keepers_settled(listener.pid());
+    listen(&mut listener);
+    until_keepers_sleep_for_a_time(listener.pid());
+    owner.kill();
+    let start = Instant::now();
+
+    until("a ring", || rings(&mut listener) > 0);
+
+    assert!(start.elapsed() < Duration::from_secs(1) + prompt(), "{:?}", start.elapsed());
+    assert_eq!(Stage::open(&name).region.rescues(), 1);
 }

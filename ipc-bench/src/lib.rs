@@ -32,6 +32,7 @@ pub mod killed;
 pub mod limits;
 pub mod lock;
 pub mod machine;
+pub mod made;
 pub mod memcpy;
 pub mod message;
 pub mod ours;

@@ -16,6 +16,7 @@
 use core::fmt;
 #[cfg(not(ipc_loom))]
 use core::mem::offset_of;
+use std::sync::Arc;
 
 #[cfg(not(ipc_loom))]
 use shmkit_core::identity::Token;
@@ -23,9 +24,10 @@ use shmkit_core::identity::Token;
 use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, TypeName};
 use shmkit_core::{Tailed, crash_point};
 
+use crate::bell::Bell;
 use crate::end::{End, Head};
 #[cfg(not(ipc_loom))]
-use crate::endpoint::sealed::{Reservation, Role};
+use crate::endpoint::sealed::{OnTicket, Role};
 use crate::ends::{Claim, Side};
 use crate::error::OpenError;
 
@@ -42,6 +44,9 @@ pub(crate) trait Half: Sized {
 
     /// Undoes the claim, as if it had never been made. Nothing has been sent or received.
     fn unclaim(self);
+
+    /// Gives it the bell of its channel.
+    fn carry(&mut self, bell: &Arc<Bell>);
 
     /// Claims it. `sibling`: the other ring of a duplex channel.
     fn take(ring: Tailed<Self::Ring>, sibling: Option<Tailed<Self::Ring>>) -> Result<Self, OpenError> {
@@ -131,13 +136,13 @@ pub(crate) mod one_way {
         H::hold(ring, claim, None)
     }
 
-    pub(crate) fn reservation<H: Half>(
+    pub(crate) fn on_ticket<H: Half>(
         region: &Region,
         name: &str,
         token: Token,
-        act: Reservation,
+        act: OnTicket,
     ) -> Result<(), OpenError> {
-        Ok(region.get_tailed::<H::Ring>(name)?.ends().reservation(H::SIDE, token, act)?)
+        Ok(region.get_tailed::<H::Ring>(name)?.ends().on_ticket(H::SIDE, token, act)?)
     }
 }
 
@@ -186,16 +191,16 @@ pub(crate) mod both_ways {
         with_receiver(sender, receiving.and_then(|receiving| R::hold(into, receiving, Some(out))))
     }
 
-    pub(crate) fn reservation<R: Head>(
+    pub(crate) fn on_ticket<R: Head>(
         region: &Region,
         name: &str,
         token: Token,
-        act: Reservation,
+        act: OnTicket,
     ) -> Result<(), OpenError> {
         let (into, out) = rings::<R>(&region.get_tailed(name)?)?;
-        out.ends().reservation(Side::Sender, token, act)?;
-        crash_point!("duplex.reservation.between");
-        Ok(into.ends().reservation(Side::Receiver, token, act)?)
+        out.ends().on_ticket(Side::Sender, token, act)?;
+        crash_point!("duplex.on_ticket.between");
+        Ok(into.ends().on_ticket(Side::Receiver, token, act)?)
     }
 
     /// The ring forth and the ring back.
@@ -219,6 +224,12 @@ macro_rules! one_way_endpoint {
         }
 
         impl<$($parameter)*> $crate::endpoint::sealed::Sealed for $end {
+            const WAYS: usize = 1;
+
+            fn carry(&mut self, bells: &[std::sync::Arc<$crate::bell::Bell>], _role: $crate::endpoint::sealed::Role) {
+                bells.iter().for_each(|bell| $crate::duplex::Half::carry(self, bell));
+            }
+
             fn size(capacity: u64) -> Option<usize> {
                 $bytes(capacity)?.checked_add(size_of::<<Self as $crate::duplex::Half>::Ring>())
             }
@@ -236,8 +247,8 @@ macro_rules! one_way_endpoint {
                 $crate::duplex::one_way::claim_reserved(region, name, token)
             }
 
-            fn reservation(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::Reservation) -> Result<(), $crate::OpenError> {
-                $crate::duplex::one_way::reservation::<Self>(region, name, token, act)
+            fn on_ticket(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::OnTicket) -> Result<(), $crate::OpenError> {
+                $crate::duplex::one_way::on_ticket::<Self>(region, name, token, act)
             }
         }
     };
@@ -252,6 +263,17 @@ macro_rules! duplex_endpoint {
         }
 
         impl<$($parameter)*> $crate::endpoint::sealed::Sealed for $end {
+            const WAYS: usize = 2;
+
+            fn carry(&mut self, bells: &[std::sync::Arc<$crate::bell::Bell>], role: $crate::endpoint::sealed::Role) {
+                if let [forth, back] = bells {
+                    let is_first = role == $crate::endpoint::sealed::Role::First;
+                    let (out, into) = if is_first { (forth, back) } else { (back, forth) };
+                    $crate::duplex::Half::carry(&mut self.sender, out);
+                    $crate::duplex::Half::carry(&mut self.receiver, into);
+                }
+            }
+
             fn size(capacity: u64) -> Option<usize> {
                 let head = size_of::<$crate::duplex::Duplex<<$sender as $crate::duplex::Half>::Ring>>();
                 $bytes(capacity)?.checked_mul(2)?.checked_add(head)
@@ -274,13 +296,38 @@ macro_rules! duplex_endpoint {
                 Ok(Self { sender, receiver })
             }
 
-            fn reservation(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::Reservation) -> Result<(), $crate::OpenError> {
+            fn on_ticket(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::OnTicket) -> Result<(), $crate::OpenError> {
                 type Ring<H> = <H as $crate::duplex::Half>::Ring;
-                $crate::duplex::both_ways::reservation::<Ring<$sender>>(region, name, token, act)
+                $crate::duplex::both_ways::on_ticket::<Ring<$sender>>(region, name, token, act)
+            }
+        }
+    };
+}
+
+/// Implements [`Source`](shmkit_core::wait::Source) for what stands for its field that receives.
+#[cfg(not(ipc_loom))]
+macro_rules! receiving_source {
+    ([$($parameter:tt)*] $end:ty, $receiver:ident) => {
+        /// What is waited for is something to receive, as with its half that receives.
+        impl<$($parameter)*> shmkit_core::wait::Source for $end {
+            fn word(&self) -> &dyn shmkit_core::wait::FutexWord {
+                self.$receiver.word()
+            }
+
+            fn is_ready(&mut self) -> bool {
+                shmkit_core::wait::Source::is_ready(&mut self.$receiver)
+            }
+
+            fn arm(&mut self) -> Result<shmkit_core::wait::Armed, shmkit_core::Error> {
+                self.$receiver.arm()
+            }
+
+            fn disarm(&mut self, may_be_woken: bool) {
+                self.$receiver.disarm(may_be_woken);
             }
         }
     };
 }
 
 #[cfg(not(ipc_loom))]
-pub(crate) use {duplex_endpoint, one_way_endpoint};
+pub(crate) use {duplex_endpoint, one_way_endpoint, receiving_source};

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use core::time::Duration;
 use std::ffi::CString;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config;
 use crate::crash_point;
@@ -19,6 +19,7 @@ use crate::registry::{self, Registry};
 use crate::sys::file::{self, Lock};
 use crate::sys::map::Mapping;
 use crate::sys::process;
+use crate::wait::Bell;
 
 /// What makes this process a participant.
 #[derive(Debug)]
@@ -102,6 +103,14 @@ impl Attachment {
     /// Whether news of deaths reaches this process by itself.
     pub(crate) fn has_keeper(&self) -> bool {
         self.has_keeper.load(Relaxed)
+    }
+
+    /// Lets the keeper ring `bell` after each death that is told of from now on; says whether there is one.
+    pub(crate) fn ring_at_deaths(&self, bell: Weak<dyn Bell>) -> bool {
+        let _registry = registry::lock();
+        let participation = self.participation();
+        let seat = participation.as_ref().and_then(|mine| mine.seat.as_ref());
+        seat.map(|seat| seat.ring_at_deaths(bell)).is_some()
     }
 
     /// The entry of this process.

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -105,14 +105,15 @@ pub(crate) fn close_from(first: u32) {
     assert_eq!(closed, 0);
 }
 
-/// Keeps this thread on one CPU; `idle` lets it run only when nobody else wants to run there.
+/// Keeps this thread on one CPU; with `idle`, it takes that from nobody when it is woken. It has its share all the same, or on a busy machine it would not
+/// come to anything for seconds, not even to its end.
 pub(crate) fn stay_on_cpu_0(idle: bool) {
     // SAFETY: both structures are plain numbers that live over the calls.
     unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(0, &mut cpus);
         assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus), 0);
-        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        let policy = if idle { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
         let param: libc::sched_param = std::mem::zeroed();
         assert_eq!(libc::sched_setscheduler(0, policy, &raw const param), 0);
     }
@@ -231,6 +232,23 @@ pub(crate) fn make_fifo(path: &str) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
+/// Whether a descriptor is readable, or becomes so in time.
+pub(crate) fn is_readable(file: impl AsFd, timeout: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that lives over the call.
+    unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) == 1 }
+}
+
+/// A new `eventfd`.
+pub(crate) fn event_fd() -> OwnedFd {
+    // SAFETY: the call takes numbers; the descriptor is new and nobody else's.
+    unsafe {
+        let file = libc::eventfd(0, libc::EFD_CLOEXEC);
+        assert!(file >= 0);
+        OwnedFd::from_raw_fd(file)
+    }
+}
+
 /// An anonymous memory file with no seals.
 pub(crate) fn memory_file() -> fs::File {
     use std::os::fd::FromRawFd;
@@ -288,7 +306,7 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::os::fd::OwnedFd {
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         assert!(!header.is_null(), "no descriptor came");
         let file = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
-        std::os::fd::OwnedFd::from_raw_fd(file)
+        OwnedFd::from_raw_fd(file)
     }
 }
 
@@ -308,20 +326,45 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
     });
 }
 
+/// Whether a thread sleeps on several futexes, as all waits of the library do, without a deadline: it has looked around for the last time, and
+/// only somebody who wakes it gets it on.
+pub(crate) fn sleeps_until_woken(pid: u32, thread: u32) -> bool {
+    has_deadline(pid, thread) == Some(false)
+}
+
+/// Whether the sleep of a thread on several futexes has a deadline; `None` if it does not sleep so.
+fn has_deadline(pid: u32, thread: u32) -> Option<bool> {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
+    let mut call = call.split(' ');
+    // The address of the deadline is the fourth argument.
+    (call.next()? == libc::SYS_futex_waitv.to_string()).then_some(call.nth(3)? != "0x0")
+}
+
+/// The threads of a process that are keepers.
+fn keepers(pid: u32) -> Vec<u32> {
+    let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten();
+    let is_keeper = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper")
+    };
+    let id = |thread: fs::DirEntry| thread.file_name().to_string_lossy().parse().expect("a thread id");
+    threads.filter(is_keeper).map(id).collect()
+}
+
 /// Waits until the keepers of a process have looked at all that has happened so far, have seen that the others have, too, and sleep
 /// until they are told of something. While another one has not looked yet, they look again by themselves, and find more than
 /// they are told.
 #[track_caller]
 pub(crate) fn until_keepers_settled(pid: u32) {
-    for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten() {
-        if fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper") {
-            until("a keeper asleep without a deadline", || {
-                let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
-                let mut call = call.split(' ');
-                // The address of the deadline is the fourth argument.
-                call.next() == Some(&libc::SYS_futex_waitv.to_string()) && call.nth(3) == Some("0x0")
-            });
-        }
+    for keeper in keepers(pid) {
+        until("a keeper asleep without a deadline", || sleeps_until_woken(pid, keeper));
+    }
+}
+
+/// Waits until keepers that were [settled](until_keepers_settled) sleep again, and have a reason to look by themselves.
+#[track_caller]
+pub(crate) fn until_keepers_sleep_for_a_time(pid: u32) {
+    for keeper in keepers(pid) {
+        until("a keeper asleep with a deadline", || has_deadline(pid, keeper) == Some(true));
     }
 }
 
@@ -357,12 +400,4 @@ pub(crate) fn sleep_for_ever() -> ! {
     loop {
         std::thread::sleep(Duration::from_secs(60));
     }
-}
-
-/// Whether a descriptor can be read from, or is at its end, within so many milliseconds.
-pub(crate) fn is_readable(file: std::os::fd::BorrowedFd<'_>, milliseconds: i32) -> bool {
-    use std::os::fd::AsRawFd;
-    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one entry, as is said.
-    unsafe { libc::poll(&raw mut poll, 1, milliseconds) == 1 }
 }

@@ -45,6 +45,22 @@ pub(crate) fn inherit(command: &mut Command, file: OwnedFd, byte: u64) -> io::Re
     Ok(number)
 }
 
+/// Lets what `command` starts have `file`, too, without anything that would have to change hands; returns its number there.
+pub(crate) fn inherit_shared(command: &mut Command, file: OwnedFd) -> io::Result<RawFd> {
+    let file = if file.as_raw_fd() < 3 { file.try_clone()? } else { file };
+    let number = file.as_raw_fd();
+    let survive_exec = move || {
+        // SAFETY: no memory is involved; the descriptor is open, for the closure owns it.
+        match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure only makes a system call on what it owns; it takes no lock and no memory.
+    unsafe { command.pre_exec(survive_exec) };
+    Ok(number)
+}
+
 /// In the child: replaces `file`, which the parent has, too, by one of its own, which keeps the lock and survives `exec`.
 fn become_own(file: BorrowedFd<'_>, path: &CStr, byte: u64) -> io::Result<()> {
     // SAFETY: a path that ends with a zero byte; the descriptor is new and nobody else's.

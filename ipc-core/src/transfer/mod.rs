@@ -123,7 +123,7 @@ pub fn pack<R>(serialise: impl FnOnce() -> R) -> (R, Vec<OwnedFd>) {
     (result, files)
 }
 
-/// Runs `deserialise`, which may [take](take) the `files` meanwhile. Those that are left are closed.
+/// Runs `deserialise`, which may [take] the `files` meanwhile. Those that are left are closed.
 pub fn unpack<R>(files: Vec<OwnedFd>, deserialise: impl FnOnce() -> R) -> R {
     struct Before(Option<Vec<Option<OwnedFd>>>);
     impl Drop for Before {

@@ -14,7 +14,7 @@ use shmkit_core::transfer::Parcel;
 
 use super::bootstrap::{Address, Bootstrap, Outcome, Own, VARIABLE};
 use super::parent::Parent;
-use super::{sys, testing};
+use super::{nursery, sys, testing};
 
 /// The code that a process ends with whose function has panicked, or could not be run: that of a program whose `main` panics.
 const FAILURE: i32 = 101;
@@ -106,8 +106,14 @@ fn forget_variable() {
 
 /// Makes this process one that was not started by this library, and may start others.
 pub(crate) fn initialise() {
-    // It may have been done before.
-    let _ = ROLE.set(Role { name: "main".to_owned(), is_daemon: false, parent: None });
+    become_a(Role { name: "main".to_owned(), is_daemon: false, parent: None });
+}
+
+/// Notes what this process is. Only the first time counts.
+fn become_a(role: Role) {
+    if ROLE.set(role).is_ok() {
+        nursery::prepare_for_forks();
+    }
 }
 
 /// The name of this process: that which it was [given](super::ProcessOptions::name), `process-1` and so on, or `main` if it was not started by
@@ -138,7 +144,7 @@ fn run(bootstrap: Bootstrap, own: Own, args: Parcel, socket: &OwnedFd) -> ! {
     }
     show_name(bootstrap.is_named.then_some(&bootstrap.name));
     let Bootstrap { function, name, is_daemon, .. } = bootstrap;
-    let _ = ROLE.set(Role { name, is_daemon, parent: Some(parent) });
+    become_a(Role { name, is_daemon, parent: Some(parent) });
     let Parcel { bytes, files } = args;
     let call = || function.call(&bytes, Parcel { bytes: Vec::new(), files });
     let outcome = match catch_unwind(AssertUnwindSafe(call)) {

@@ -6,6 +6,7 @@
 //! Daemons are started by it, since the kernel's notice of a parent's death (`PR_SET_PDEATHSIG`) is about the thread that has started the child,
 //! and this one lives as long as the process. All others are started where `spawn` is called.
 
+use core::cell::UnsafeCell;
 use std::collections::HashMap;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -60,6 +61,29 @@ impl std::fmt::Debug for Inner {
 
 static NURSERY: Mutex<Option<Arc<Nursery>>> = Mutex::new(None);
 
+/// The guard that is held over a fork, so that the child never finds the nursery locked by a thread that it does not have.
+static HELD: Held = Held(UnsafeCell::new(None));
+
+struct Held(UnsafeCell<Option<MutexGuard<'static, Option<Arc<Nursery>>>>>);
+
+// SAFETY: only the thread that has the nursery locked for its fork touches what is in it, or that thread's image in the child.
+unsafe impl Sync for Held {}
+
+/// Prepares this process for its forks. Once, and before there is anything to lock.
+pub(super) fn prepare_for_forks() {
+    extern "C" fn before() {
+        let guard = NURSERY.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: the nursery is locked by this thread; see `Held`.
+        unsafe { *HELD.0.get() = Some(guard) };
+    }
+    extern "C" fn after() {
+        // SAFETY: the nursery is still locked by this thread; see `Held`.
+        let guard = unsafe { (*HELD.0.get()).take() };
+        drop(guard);
+    }
+    sys::at_fork(before, after);
+}
+
 /// The token of this process, by which it is told from a forked child.
 pub(crate) fn own_token() -> io::Result<Token> {
     if let Some(token) = identity::current() {
@@ -76,11 +100,13 @@ pub(crate) fn is_own(token: Token) -> bool {
 impl Nursery {
     /// That of this process, which is started if it is not there yet.
     pub(crate) fn get() -> io::Result<Arc<Self>> {
+        // Before, since it takes another lock, which is also held over forks.
+        let owner = own_token()?;
         let mut nursery = NURSERY.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(nursery) = nursery.as_ref().filter(|nursery| is_own(nursery.owner)) {
             return Ok(Arc::clone(nursery));
         }
-        let new = Self::start()?;
+        let new = Self::start(owner)?;
         // In a forked child: what is there is the parent's. Its thread is not here, so nobody drops its part of it.
         *nursery = Some(Arc::clone(&new));
         Ok(new)
@@ -92,13 +118,13 @@ impl Nursery {
         nursery.as_ref().filter(|nursery| is_own(nursery.owner)).cloned()
     }
 
-    fn start() -> io::Result<Arc<Self>> {
+    fn start(owner: Token) -> io::Result<Arc<Self>> {
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
         let bell = sys::bell()?;
         epoll.add(&bell, EpollEvent::new(EpollFlags::EPOLLIN, BELL))?;
         let process = sys::open_process(std::process::id())?;
         let inner = Mutex::new(Inner::default());
-        let nursery = Arc::new(Self { owner: own_token()?, process, epoll, bell, inner });
+        let nursery = Arc::new(Self { owner, process, epoll, bell, inner });
         let of_thread = Arc::clone(&nursery);
         sys::with_signals_blocked(|| {
             thread::Builder::new().name("shmkit-nursery".to_owned()).stack_size(STACK).spawn(move || of_thread.live())

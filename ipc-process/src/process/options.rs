@@ -32,7 +32,7 @@ use super::testing;
 /// Runs `f(args)` in a new process of the same program.
 ///
 /// The function captures nothing: a function, or a closure without an environment. Several arguments are passed as a tuple. Arguments and value go
-/// through serde. Among them may be regions, handles to objects in them, queues, arrays, [tickets](https://docs.rs/shmkit) for ends of channels, and
+/// through serde. Among them may be regions, handles to objects in them, queues, arrays, [tickets](shmkit_channel::Ticket) for ends of channels, and
 /// open files ([`Passed`](shmkit_core::transfer::Passed)): the other process gets them.
 ///
 /// # Blocking

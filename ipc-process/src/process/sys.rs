@@ -12,7 +12,6 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use nix::sys::time::TimeSpec;
-use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 
 use super::exit::ExitStatus;
 
@@ -64,8 +63,16 @@ pub(crate) fn start(start: &Start) -> io::Result<u32> {
             environment.as_ptr().cast(),
         )
     };
-    check(failed)?;
+    check(failed).map_err(explain)?;
     Ok(pid as u32)
+}
+
+/// A missing file is that of the program, unless it is the working directory.
+fn explain(error: io::Error) -> io::Error {
+    if error.kind() == io::ErrorKind::NotFound && std::fs::symlink_metadata("/proc/self/exe").is_err() {
+        return io::Error::new(error.kind(), "this program cannot be found through /proc: mount it");
+    }
+    error
 }
 
 fn pointers(strings: &[CString]) -> Vec<*const libc::c_char> {
@@ -181,13 +188,28 @@ pub(crate) enum Reaped {
 
 /// Reaps a child if it has ended.
 pub(crate) fn reap(process: BorrowedFd<'_>) -> io::Result<Reaped> {
-    match waitid(Id::PIDFd(process), WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG) {
-        Ok(WaitStatus::Exited(_, code)) => Ok(Reaped::Ended(ExitStatus::of_code(code))),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Ok(Reaped::Ended(ExitStatus::of_signal(signal as i32))),
-        Ok(_) | Err(Errno::EINTR) => Ok(Reaped::Alive),
-        Err(Errno::ECHILD) => Ok(Reaped::Lost),
-        Err(error) => Err(error.into()),
+    let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
+    let what = libc::WEXITED | libc::WNOHANG;
+    // SAFETY: there is room for what is said of the child. Zeroes are a value of it, and what is left if there is nothing to say. It is of a
+    // child in any case, which is the part of it that has these fields.
+    let (failed, pid, status, code) = unsafe {
+        let failed = libc::waitid(libc::P_PIDFD, process.as_raw_fd() as libc::id_t, info.as_mut_ptr(), what) == -1;
+        let info = info.assume_init();
+        (failed, info.si_pid(), info.si_status(), info.si_code)
+    };
+    if failed {
+        let error = io::Error::last_os_error();
+        return match error.raw_os_error() {
+            Some(libc::ECHILD) => Ok(Reaped::Lost),
+            Some(libc::EINTR) => Ok(Reaped::Alive),
+            _ => Err(error),
+        };
     }
+    Ok(match (pid, code) {
+        (0, _) => Reaped::Alive,
+        (_, libc::CLD_EXITED) => Reaped::Ended(ExitStatus::of_code(status)),
+        _ => Reaped::Ended(ExitStatus::of_signal(status)),
+    })
 }
 
 /// Waits until a process has ended, for `timeout` at most; says whether it has.
@@ -269,6 +291,13 @@ pub(crate) fn kill_self() -> ! {
 pub(crate) fn set_name(name: &CStr) {
     // SAFETY: the name ends with zero; the kernel reads 16 bytes at most. It cannot fail.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Registers what to do around every `fork` of this process.
+pub(crate) fn at_fork(prepare: extern "C" fn(), after: extern "C" fn()) {
+    // SAFETY: the handlers are functions of the program and stay valid while it runs. It fails only without memory; forked children are then like
+    // those of a process without the handlers.
+    unsafe { libc::pthread_atfork(Some(prepare), Some(after), Some(after)) };
 }
 
 /// Runs `start` with all signals blocked in this thread, so that a thread started in it never runs a signal handler.
