@@ -3,7 +3,7 @@
 //! All others that are not ours are peers.
 
 use crate::baton::{CACHE_LINE, FUTEX, FUTEX_WAITV};
-use crate::cases::{array, create, snapshot};
+use crate::cases::{array, create, once_lock, snapshot};
 use crate::floor::{Floor, PRIVATE_LINES, TWO_RMWS};
 use crate::lock::LockUnderTest;
 use crate::memcpy;
@@ -24,6 +24,7 @@ pub const LIMITS: &[&str] = &[
     array::ATOMIC,
     create::BARE,
     snapshot::COPY,
+    once_lock::LOAD,
 ];
 
 /// Whether the candidate of that name is a limit.

@@ -65,7 +65,7 @@ impl Machine {
             rustc: env!("SHMKIT_BENCH_RUSTC"),
             glibc: glibc(),
             shmkit: env!("CARGO_PKG_VERSION"),
-            load: read("/proc/loadavg").unwrap_or_default(),
+            load: read("/proc/loadavg").unwrap_or_default().split(' ').take(3).collect::<Vec<_>>().join(" "),
             begun: humantime::format_rfc3339_seconds(SystemTime::now()).to_string(),
             quick,
         })

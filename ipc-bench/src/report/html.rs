@@ -186,7 +186,7 @@ fn line_rows(line: &Line) -> Markup {
                         td rowspan=(rivals.len()) {
                             strong { (with_unit(line.ours, line.unit)) }
                             @if let Some(spread) = line.spread {
-                                small { (format!("spread {:.1} %, {} rounds", spread * 100.0, line.rounds)) }
+                                small { (format!("spread {:.1} %, rounds: {}", spread * 100.0, line.rounds)) }
                             }
                             @if let (Some(target), Some(verdict)) = (line.target, line.verdict()) {
                                 small { (target) " " (badge(verdict)) }
