@@ -41,6 +41,8 @@ impl<B: Baton> Place for Pairs<B> {
 }
 
 impl<B: Baton> Play for Pairs<B> {
+    const IS_LATENCY: bool = true;
+
     fn play(&self, seat: Seat, turns: u64) {
         let (own, partner) = (seat.member, seat.member ^ 1);
         let begins = own < partner;

@@ -68,6 +68,24 @@ impl<const CAPACITY: usize> Place for OneWay<CAPACITY> {
     }
 }
 
+impl<const CAPACITY: usize> OneWay<CAPACITY> {
+    /// Makes the channel `lane`, and gets an end of it.
+    ///
+    /// # Errors
+    /// Those of making it.
+    pub fn make_end<E: Endpoint>(&self, lane: usize) -> io::Result<E> {
+        self.0.make(lane, CAPACITY)
+    }
+
+    /// Gets the other end, once it is made.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    pub fn open_end<E: Endpoint>(&self, lane: usize) -> io::Result<E> {
+        self.0.open(lane)
+    }
+}
+
 impl<const CAPACITY: usize> Carrier<u64> for OneWay<CAPACITY> {
     type Sender = Sender<u64>;
     type Receiver = Receiver<u64>;

@@ -17,18 +17,21 @@ use std::time::Duration;
 use crate::cases::named;
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::figure::{Comparison, Figure, Figures, Statistic};
+use crate::figure::{Comparison, Distribution, Figure, Figures, Statistic};
 use crate::pin::{self, Pair};
 use crate::proc;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
-use crate::stats::{self, Candidate, Plan};
-use crate::team::{MOST, Place};
+use crate::stats::{self, Candidate, Plan, Series};
+use crate::team::Place;
 
 /// The role of those who wait.
 pub const PEER: &str = "death-peer";
 /// The role of those who die.
 pub const VICTIM: &str = "death-victim";
+
+/// The most processes that wait.
+pub const MOST: usize = 64;
 
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 
@@ -142,8 +145,11 @@ impl Death {
         let judged = self.rows.iter().filter(|row| row.target.is_some());
         let none: Vec<_> = judged.map(|row| Comparison::alone_at_most(0.0).of(row.ours)).collect();
         let rescues = Figure::of_rounds(format!("{} killed, rescues", self.what), "", rescues, none);
+        let all = |series: &Series<Mourning>| {
+            Distribution::of(series.name, series.rounds.iter().map(|kill| kill.nanoseconds))
+        };
         let figures = vec![
-            time("p99", 99.0, self.rows),
+            time("p99", 99.0, self.rows).with_distributions(kills.iter().map(all).collect()),
             time("median", 50.0, &listed),
             time("longest", 100.0, &[]),
             rescues.with(Statistic::Sum),

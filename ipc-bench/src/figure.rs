@@ -3,6 +3,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use hdrhistogram::Histogram;
+
 use crate::stats::{self, Series};
 
 /// The name under which our own takes part.
@@ -72,6 +74,11 @@ impl Comparison {
         Comparison { ours: SUBJECT, peer: None, target: Some(Target::AtMost(limit)) }
     }
 
+    /// Our figure by itself, which may not be smaller than `limit`.
+    pub const fn alone_at_least(limit: f64) -> Self {
+        Comparison { ours: SUBJECT, peer: None, target: Some(Target::AtLeast(limit)) }
+    }
+
     /// The same for another one of ours.
     pub const fn of(self, ours: &'static str) -> Self {
         Comparison { ours, ..self }
@@ -108,6 +115,31 @@ impl Statistic {
     }
 }
 
+/// How long the single turns of a candidate took, or the deaths that it was told of.
+#[derive(Debug, Clone)]
+pub struct Distribution {
+    /// The candidate.
+    pub name: &'static str,
+    /// In nanoseconds.
+    pub histogram: Histogram<u64>,
+}
+
+impl Distribution {
+    /// An empty histogram of three significant digits, for up to an hour.
+    pub fn empty() -> Histogram<u64> {
+        Histogram::new_with_bounds(1, 3600 * 1_000_000_000, 3).expect("such bounds are possible")
+    }
+
+    /// Those of `nanoseconds`.
+    pub fn of(name: &'static str, nanoseconds: impl IntoIterator<Item = u64>) -> Self {
+        let mut histogram = Self::empty();
+        for time in nanoseconds {
+            histogram.saturating_record(time);
+        }
+        Distribution { name, histogram }
+    }
+}
+
 /// One quantity of all candidates.
 #[derive(Debug, Clone)]
 pub struct Figure {
@@ -121,6 +153,8 @@ pub struct Figure {
     pub statistic: Statistic,
     /// The lines of the table.
     pub rows: Vec<Comparison>,
+    /// Where the figure is a latency: all single ones, of candidates for which they are known.
+    pub distributions: Vec<Distribution>,
 }
 
 impl Figure {
@@ -131,12 +165,41 @@ impl Figure {
         all: Vec<Series<f64>>,
         rows: impl Into<Vec<Comparison>>,
     ) -> Self {
-        Figure { name: name.into(), unit, all, statistic: Statistic::Median, rows: rows.into() }
+        let (name, rows) = (name.into(), rows.into());
+        Figure { name, unit, all, statistic: Statistic::Median, rows, distributions: Vec::new() }
+    }
+
+    /// A figure of ours alone.
+    pub fn alone(
+        name: impl Into<String>,
+        unit: &'static str,
+        samples: Vec<f64>,
+        rows: impl Into<Vec<Comparison>>,
+    ) -> Self {
+        Figure::of_rounds(name, unit, vec![Series { name: SUBJECT, rounds: samples }], rows)
     }
 
     /// The same with another statistic.
     pub fn with(self, statistic: Statistic) -> Self {
         Figure { statistic, ..self }
+    }
+
+    /// The same with all single latencies.
+    pub fn with_distributions(self, distributions: Vec<Distribution>) -> Self {
+        Figure { distributions, ..self }
+    }
+
+    /// What was measured, without the percentile that the figure is.
+    pub fn quantity(&self) -> &str {
+        match self.statistic {
+            Statistic::Percentile(_) => self.name.rsplit_once(',').map_or(&*self.name, |(quantity, _)| quantity),
+            Statistic::Median | Statistic::Sum => &self.name,
+        }
+    }
+
+    /// Whether more is better: for all that is a rate or a share.
+    pub fn is_rate(&self) -> bool {
+        self.unit.ends_with("/s") || self.unit == "%"
     }
 }
 

@@ -5,14 +5,14 @@
 //! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
-//!   others wait ([`death`]);
+//!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
 //! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
 //!   [`channels`], and the peers in [`floor`],
 //!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
 //!
-//! The report (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
+//! The [`report`] (`src/main.rs`) and the criterion benches (`benches/`) only call the cases.
 //!
 //! The [`soak`] is no bench: it looks for what goes wrong when processes are killed at random.
 //!
@@ -28,7 +28,10 @@ pub mod clock;
 pub mod death;
 pub mod figure;
 pub mod floor;
+pub mod killed;
+pub mod limits;
 pub mod lock;
+pub mod machine;
 pub mod made;
 pub mod memcpy;
 pub mod message;
@@ -36,6 +39,7 @@ pub mod ours;
 pub mod peers;
 pub mod pin;
 pub mod proc;
+pub mod progress;
 pub mod pthread;
 pub mod record;
 pub mod report;

@@ -19,7 +19,7 @@ pub struct Made;
 pub struct MadeInPlace;
 
 /// The name of our own frames that are copied.
-pub const COPIED: &str = "our own, copied";
+pub const COPIED: &str = "shmkit, copied";
 
 /// Makes a frame of the words `number`.
 #[inline]

@@ -1,41 +1,59 @@
-//! Prints the table of figures: each case, ours, the floor or peer, the ratio, the target, and the
-//! conditions. Progress goes to stderr.
+//! The report: runs all cases, prints what they have shown, and writes it for programs and as a page. Progress goes
+//! to stderr.
 
 use std::env;
-use std::io;
+use std::fs::File;
+use std::io::{self, BufWriter, ErrorKind, Write};
+use std::panic::{self, AssertUnwindSafe};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use shmkit_bench::cases::{self, array, contention, kill, memory, open, pool, spawn};
+use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed, memory, open, pool, spawn};
 use shmkit_bench::death::Death;
-use shmkit_bench::report::Report;
+use shmkit_bench::figure::Figures;
+use shmkit_bench::progress;
+use shmkit_bench::report::{Report, html, json};
 use shmkit_bench::solo::{self, Solo};
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
 use shmkit_bench::team::Game;
 
 const HELP: &str = "\
-Measures shmkit against the hardware's floor and its peers.
+Measures shmkit against the hardware's limits and its peers.
 
 Usage: shmkit-bench [OPTIONS]
 
 Options:
   --list               print the names of the cases
   --only PATTERN       only cases whose name contains PATTERN
-  --quick              few and short rounds, to see that all works; not for figures
+  --json FILE          write all figures for programs, too
+  --html FILE          write a page that holds all, too
+  --quick              few and short rounds, under a minute in all: to see that
+                       all works, not for figures
   --rounds N           rounds of all cases but those that kill (at least 15;
                        default 31)
   --work NS            work outside the section when contending (default 200)
-  --kills N            kills per candidate, but for victims of 2 GiB (default
+  --kills N            kills per candidate, but for large victims (default
                        1000)
-  --large-kills N      kills per lock with victims of 2 GiB (default 1000)
-  --small-pages        victims of 2 GiB use no huge pages (slow)
+  --large-kills N      kills per lock with victims of 256 MiB and more (default
+                       100)
+  --small-pages        large victims use no huge pages (slow)
   --budget SECONDS     begin no round of a case after this time (default 1200)
   --help               print this
+
+All ratios are what ours costs by what the other costs, of times as of rates:
+lower is better. The exit status is 0 if every case went right, whether or not
+its figures reach their targets; 1 if a case was wrong; 2 if the options are.
 ";
+
+/// A quick run begins no round after this time; each case gets its part of what is left.
+const QUICK: Duration = Duration::from_secs(25);
 
 struct Options {
     list: bool,
     only: Option<String>,
+    json: Option<PathBuf>,
+    html: Option<PathBuf>,
     quick: bool,
     rounds: usize,
     work: Duration,
@@ -53,6 +71,8 @@ impl Options {
         let mut options = Options {
             list: false,
             only: None,
+            json: None,
+            html: None,
             quick: false,
             rounds: 0,
             work: Duration::from_nanos(200),
@@ -67,6 +87,8 @@ impl Options {
                 "--help" | "-h" => return Ok(None),
                 "--list" => options.list = true,
                 "--only" => options.only = Some(value()?),
+                "--json" => options.json = Some(value()?.into()),
+                "--html" => options.html = Some(value()?.into()),
                 "--quick" => options.quick = true,
                 "--rounds" => rounds = Some(number(&value()?)?),
                 "--work" => options.work = Duration::from_nanos(number(&value()?)? as u64),
@@ -80,7 +102,7 @@ impl Options {
         let pick = |given: Option<usize>, full, quick| given.unwrap_or(if options.quick { quick } else { full });
         options.rounds = pick(rounds, 31, MIN_ROUNDS);
         options.kills = pick(kills, 1000, 20);
-        options.large_kills = pick(large_kills, 1000, 3);
+        options.large_kills = pick(large_kills, 100, 3);
         Ok(Some(options))
     }
 
@@ -94,67 +116,56 @@ impl Options {
         solo::Settings { plan: self.plan(case, self.rounds), sample }
     }
 
-    fn contention(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let settings = contention::Settings {
+    fn contention(&self, case: &str) -> io::Result<Figures> {
+        contention::run(&contention::Settings {
             plan: self.plan(case, self.rounds),
             duration: Duration::from_millis(if self.quick { 130 } else { 500 }),
             work: self.work,
             repeats: if self.quick { 0 } else { 10 },
-        };
-        report.add_contention(&contention::run(&settings)?);
-        Ok(())
+        })
     }
 
-    fn kill_small(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let plan = self.plan(case, self.kills);
-        // So little memory that no huge page fits in surely: small pages always.
-        let settings = kill::Settings { label: "1 MiB", plan, memory: 1 << 20, huge_pages: false };
-        report.add(&kill::run(&settings)?);
-        Ok(())
+    fn kill(&self, case: &str, size: &kill::Size) -> io::Result<Figures> {
+        let kills = if size.is_large() { self.large_kills } else { self.kills };
+        kill::run(&kill::Settings { plan: self.plan(case, kills), ..size.settings(self.huge_pages) })
     }
 
-    fn kill_large(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let plan = self.plan(case, self.large_kills);
-        let settings = kill::Settings { label: "2 GiB", plan, memory: 2 << 30, huge_pages: self.huge_pages };
-        report.add(&kill::run(&settings)?);
-        Ok(())
+    fn open(&self, case: &str) -> io::Result<Figures> {
+        open::run(&open::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 10 } else { 100 } })
     }
 
-    fn open(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let settings = open::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 10 } else { 100 } };
-        report.add_open(&open::run(&settings)?);
-        Ok(())
+    fn create(&self, case: &str) -> io::Result<Figures> {
+        create::run(&create::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 50 } })
     }
 
-    fn memory(&self, _: &str, report: &mut Report) -> io::Result<()> {
-        report.add_memory(&memory::run()?);
-        Ok(())
+    fn attach(&self, case: &str) -> io::Result<Figures> {
+        attach::run(&attach::Settings { plan: self.plan(case, self.rounds), most: if self.quick { 10 } else { 1000 } })
     }
 
-    fn spawn(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        let settings = spawn::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 20 } };
-        report.add(&spawn::run(&settings)?);
-        Ok(())
+    fn memory(&self, _: &str) -> io::Result<Figures> {
+        memory::run()
     }
 
-    fn pool_maps(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add(&pool::maps(&self.plan(case, self.rounds))?);
-        Ok(())
+    fn spawn(&self, case: &str) -> io::Result<Figures> {
+        spawn::run(&spawn::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 20 } })
     }
 
-    fn pool_kills(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add(&pool::kills(&self.plan(case, self.rounds))?);
-        Ok(())
+    fn pool_maps(&self, case: &str) -> io::Result<Figures> {
+        pool::maps(&self.plan(case, self.rounds))
     }
 
-    fn elements(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add(&array::elements(&self.sample(case, 1, 6))?);
-        Ok(())
+    fn pool_kills(&self, case: &str) -> io::Result<Figures> {
+        pool::kills(&self.plan(case, self.rounds))
     }
 
-    fn copies(&self, case: &str, report: &mut Report) -> io::Result<()> {
-        report.add(&array::copies(&self.sample(case, 1, 6))?);
-        Ok(())
+    fn copies(&self, case: &str) -> io::Result<Figures> {
+        array::copies(&self.sample(case, 1, 6))
+    }
+
+    /// Kills the victims of a table that is no figure.
+    fn killed(&self, report: &mut Report) -> io::Result<()> {
+        let (kills, bound) = if self.quick { (1, Duration::from_millis(500)) } else { (5, Duration::from_secs(2)) };
+        killed::run(kills, bound, |row| report.add_killed(row))
     }
 }
 
@@ -164,21 +175,40 @@ fn number(text: &str) -> Result<usize, String> {
 
 /// How a case is run.
 enum Run {
-    By(fn(&Options, &str, &mut Report) -> io::Result<()>),
+    By(fn(&Options, &str) -> io::Result<Figures>),
+    Kill(&'static kill::Size),
     Solo(&'static Solo),
     Game(&'static Game),
     Death(&'static Death),
+    Killed,
 }
 
 impl Run {
     fn run(&self, options: &Options, name: &str, report: &mut Report) -> io::Result<()> {
-        match self {
-            Run::By(case) => return case(options, name, report),
-            Run::Solo(case) => report.add(&case.run(&options.sample(name, 1, 6))?),
-            Run::Death(case) => report.add(&case.run(&options.plan(name, options.kills))?),
-            Run::Game(case) => report.add(&case.run(&options.sample(name, 5, 20))?),
-        }
+        let figures = match self {
+            Run::By(case) => case(options, name)?,
+            Run::Kill(size) => options.kill(name, size)?,
+            Run::Solo(case) => case.run(&options.sample(name, 1, 6))?,
+            Run::Death(case) => case.run(&options.plan(name, options.kills))?,
+            Run::Game(case) => case.run(&options.sample(name, 5, 20))?,
+            Run::Killed => return options.killed(report),
+        };
+        report.add(name, &figures);
         Ok(())
+    }
+
+    /// How long it takes, in seconds or so: only counts beside that of the others.
+    fn weight(&self, options: &Options) -> f64 {
+        let rounds = options.rounds as f64;
+        match self {
+            Run::By(_) => rounds,
+            Run::Solo(_) => rounds * 0.05,
+            Run::Game(case) => rounds * 0.03 * case.entries.len() as f64 + 0.1 * case.members as f64,
+            Run::Death(case) => options.kills as f64 * 0.015 * case.entries.len() as f64,
+            Run::Kill(size) if size.is_large() => options.large_kills as f64 * size.memory as f64 / 1e9,
+            Run::Kill(_) => options.kills as f64 * 0.03,
+            Run::Killed => 20.0,
+        }
     }
 }
 
@@ -186,25 +216,74 @@ impl Run {
 fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
         ("contention", Run::By(Options::contention)),
-        ("kill-1MiB", Run::By(Options::kill_small)),
-        ("kill-2GiB", Run::By(Options::kill_large)),
         ("open", Run::By(Options::open)),
+        ("create", Run::By(Options::create)),
+        ("attach", Run::By(Options::attach)),
         ("memory", Run::By(Options::memory)),
         ("process/spawn", Run::By(Options::spawn)),
         ("pool/map", Run::By(Options::pool_maps)),
         ("pool/kills", Run::By(Options::pool_kills)),
-        ("array/element", Run::By(Options::elements)),
         ("array/copy", Run::By(Options::copies)),
     ];
+    all.extend(kill::SIZES.iter().map(|size| (size.case, Run::Kill(size))));
     all.extend(cases::SOLOS.iter().map(|case| (case.name, Run::Solo(case))));
     all.extend(cases::DEATHS.iter().map(|case| (case.name, Run::Death(case))));
     all.extend(cases::GAMES.iter().map(|case| (case.name, Run::Game(case))));
+    all.push((killed::NAME, Run::Killed));
     all
+}
+
+/// Runs the chosen cases one after the other; one that fails does not keep the others from running.
+fn run(options: &mut Options, chosen: &[(&'static str, Run)]) -> io::Result<Report> {
+    let mut report = Report::new(options.quick)?;
+    progress::begin(chosen.iter().map(|(_, case)| case.weight(options)).collect());
+    let begun = Instant::now();
+    let budget = options.budget;
+    for (index, (name, case)) in chosen.iter().enumerate() {
+        progress::case(index, name);
+        if options.quick {
+            let left = QUICK.saturating_sub(begun.elapsed());
+            options.budget = budget.min(left / (chosen.len() - index) as u32);
+        }
+        let done = panic::catch_unwind(AssertUnwindSafe(|| case.run(options, name, &mut report)));
+        // A peer may panic where ours returns an error. What it has said is on the screen.
+        match done.unwrap_or_else(|_| Err(io::Error::other("a panic"))) {
+            Ok(()) => {}
+            // Not a fault of anything that is measured.
+            Err(error) if [ErrorKind::OutOfMemory, ErrorKind::Unsupported].contains(&error.kind()) => {
+                progress::note(&format!("{name}: left out: {error}"));
+                report.add_absent(name, &error.to_string());
+            }
+            Err(error) => {
+                progress::note(&format!("{name}: wrong: {error}"));
+                report.add_wrong(name, &error.to_string());
+            }
+        }
+    }
+    progress::end();
+    Ok(report)
+}
+
+/// Prints the report and writes it where it is wanted.
+fn publish(options: &Options, report: &Report) -> io::Result<()> {
+    print!("{report}");
+    let create = |path: &Path| File::create(path).map(BufWriter::new);
+    if let Some(path) = &options.json {
+        let mut file = create(path)?;
+        json::write(report, &mut file)?;
+        file.flush()?;
+    }
+    if let Some(path) = &options.html {
+        let mut file = create(path)?;
+        html::write(report, &mut file)?;
+        file.flush()?;
+    }
+    Ok(())
 }
 
 fn main() -> ExitCode {
     cases::run_role_if_child();
-    let options = match Options::parse(env::args().skip(1)) {
+    let mut options = match Options::parse(env::args().skip(1)) {
         Ok(Some(options)) => options,
         Ok(None) => {
             print!("{HELP}");
@@ -219,7 +298,7 @@ fn main() -> ExitCode {
     let mut chosen = all_cases();
     chosen.retain(|(name, _)| wanted(name));
     if chosen.is_empty() {
-        eprintln!("shmkit-bench: no case of that name, see --help");
+        eprintln!("shmkit-bench: no case of that name, see --list");
         return ExitCode::from(2);
     }
     if options.list {
@@ -228,18 +307,13 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    let mut report = Report::default();
-    let mut failed = false;
-    for (name, case) in chosen {
-        eprintln!("{name}: begins");
-        if let Err(error) = case.run(&options, name, &mut report) {
-            eprintln!("{name}: failed: {error}");
-            failed = true;
+    let done = run(&mut options, &chosen).and_then(|report| publish(&options, &report).map(|()| report));
+    match done {
+        Ok(report) if report.is_wrong() => ExitCode::FAILURE,
+        Ok(_) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("shmkit-bench: {error}");
+            ExitCode::FAILURE
         }
     }
-    if options.quick {
-        println!("a quick run: it shows that all works, its figures mean nothing\n");
-    }
-    print!("{report}");
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

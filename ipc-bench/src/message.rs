@@ -190,6 +190,9 @@ pub trait Carrier<M: ?Sized>: 'static {
 
 /// What the members of a team do with messages of kind `K` that `C` carries.
 pub trait Act<K: Kind, C>: 'static {
+    /// As [`Play::IS_LATENCY`].
+    const IS_LATENCY: bool = false;
+
     /// What a member has for it.
     type Role: 'static;
 
@@ -214,6 +217,8 @@ pub struct Ends<S, R> {
 }
 
 impl<K: Kind, C: Carrier<K::Message>> Act<K, C> for RoundTrip {
+    const IS_LATENCY: bool = true;
+
     type Role = Ends<C::Sender, C::Receiver>;
 
     fn role(carrier: &C, seat: Seat) -> io::Result<Self::Role> {
@@ -332,6 +337,8 @@ impl<A: Act<K, C>, K: Kind, C: Place> Place for Cast<A, K, C> {
 }
 
 impl<A: Act<K, C>, K: Kind, C: Place> Play for Cast<A, K, C> {
+    const IS_LATENCY: bool = A::IS_LATENCY;
+
     fn prepare(&self, seat: Seat) {
         self.act(seat, 0);
     }
@@ -347,6 +354,8 @@ where
     K: Kind,
     C: Default + Sync + Send + 'static,
 {
+    const IS_LATENCY: bool = A::IS_LATENCY;
+
     fn create() -> Self {
         Self::with(C::default())
     }

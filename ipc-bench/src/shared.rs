@@ -17,6 +17,25 @@ pub struct Line<T>(pub T);
 
 const NAME: &CStr = c"shmkit-bench";
 
+/// Makes an empty file that is nowhere but in memory.
+///
+/// # Errors
+/// Those of `memfd_create`.
+pub fn memory_file() -> io::Result<File> {
+    // SAFETY: the name is a C string that lives for ever.
+    let fd = unsafe { libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the descriptor was just made, and nobody else has it.
+    Ok(File::from(unsafe { OwnedFd::from_raw_fd(fd) }))
+}
+
+/// Returns where children of this process find `file`, as long as it is open here.
+pub fn address_of(file: &File) -> String {
+    format!("/proc/{}/fd/{}", process::id(), file.as_raw_fd())
+}
+
 /// Types that a [`SharedBox`] can hold.
 ///
 /// # Safety
@@ -44,13 +63,7 @@ impl<T: SharedLayout> SharedBox<T> {
     /// # Errors
     /// Those of `memfd_create`, `ftruncate` and `mmap`.
     pub fn create() -> io::Result<Self> {
-        // SAFETY: the name is a C string that lives for ever.
-        let fd = unsafe { libc::memfd_create(NAME.as_ptr(), libc::MFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor was just made, and nobody else has it.
-        let file = File::from(unsafe { OwnedFd::from_raw_fd(fd) });
+        let file = memory_file()?;
         file.set_len(Self::LEN as u64)?;
         Self::map(file)
     }
@@ -69,7 +82,7 @@ impl<T: SharedLayout> SharedBox<T> {
 
     /// Returns where children of this process find the value, as long as this box lives.
     pub fn address(&self) -> String {
-        format!("/proc/{}/fd/{}", process::id(), self.file.as_raw_fd())
+        address_of(&self.file)
     }
 
     const LEN: usize = if size_of::<T>() == 0 { 1 } else { size_of::<T>() };

@@ -6,10 +6,10 @@
 use std::io;
 use std::time::{Duration, Instant};
 
+use crate::progress;
+
 /// The fewest rounds that a ratio may rest on.
 pub const MIN_ROUNDS: usize = 15;
-
-const PROGRESS_EVERY: Duration = Duration::from_secs(2);
 
 /// Returns the middle of `values`; `None` if there are none.
 pub fn median(values: &[f64]) -> Option<f64> {
@@ -77,7 +77,7 @@ pub struct Plan {
     pub rounds: usize,
     /// No round begins after this much time; the first always does.
     pub budget: Duration,
-    /// Whether to report progress on stderr.
+    /// Whether to say on the screen how far it is.
     pub verbose: bool,
 }
 
@@ -102,11 +102,10 @@ pub fn interleave<S>(plan: &Plan, mut candidates: Vec<Candidate<'_, S>>) -> io::
     let mut all: Vec<Series<S>> =
         candidates.iter().map(|candidate| Series { name: candidate.name, rounds: Vec::new() }).collect();
     let begun = Instant::now();
-    let mut reported = begun;
     for round in 0..plan.rounds {
         if round > 0 && begun.elapsed() > plan.budget {
             if plan.verbose {
-                eprintln!("{}: out of time after {round} of {} rounds", plan.case, plan.rounds);
+                progress::note(&format!("{}: out of time after {round} of {} rounds", plan.case, plan.rounds));
             }
             break;
         }
@@ -114,9 +113,8 @@ pub fn interleave<S>(plan: &Plan, mut candidates: Vec<Candidate<'_, S>>) -> io::
             let index = (round + turn) % candidates.len();
             all[index].rounds.push((candidates[index].sample)()?);
         }
-        if plan.verbose && reported.elapsed() > PROGRESS_EVERY {
-            reported = Instant::now();
-            eprintln!("{}: {} of {} rounds", plan.case, round + 1, plan.rounds);
+        if plan.verbose {
+            progress::round(round + 1, plan.rounds);
         }
     }
     Ok(all)

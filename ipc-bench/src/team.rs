@@ -10,12 +10,13 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 use std::time::Duration;
 
+use hdrhistogram::Histogram;
 use shmkit::spin::{self, Spinning};
 
 use crate::cases::named;
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::figure::{Comparison, Figure, Figures};
+use crate::figure::{Comparison, Distribution, Figure, Figures};
 use crate::pin::Pair;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
@@ -31,6 +32,10 @@ pub const MOST: usize = 16;
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// How many rounds a sample takes, about.
 const ROUNDS: f64 = 8.0;
+/// The most turns of a round in which each is timed by itself.
+const SINGLE_TURNS: usize = 1 << 14;
+/// Such rounds take this part of the time that a sample takes, besides that.
+const SHARE_OF_SINGLE_TURNS: u32 = 4;
 
 /// What a team needs to find each other.
 pub trait Place: Sized + 'static {
@@ -53,6 +58,9 @@ pub trait Place: Sized + 'static {
 
 /// What the members of a team do.
 pub trait Play: Place {
+    /// Whether a single turn of the first member tells something by its time: how long it had to wait for others.
+    const IS_LATENCY: bool = false;
+
     /// Does what is to be done before each round and does not count.
     ///
     /// # Panics
@@ -64,6 +72,17 @@ pub trait Play: Place {
     /// # Panics
     /// If the candidate reports an error that no measured case can cause.
     fn play(&self, seat: Seat, turns: u64);
+
+    /// Does the same, and calls `done` after each turn: for the first member, while the others [`play`](Self::play).
+    ///
+    /// # Panics
+    /// As [`play`](Self::play).
+    fn play_singly(&self, seat: Seat, turns: u64, done: &mut dyn FnMut()) {
+        for _ in 0..turns {
+            self.play(seat, 1);
+            done();
+        }
+    }
 }
 
 /// Who a member is.
@@ -82,6 +101,7 @@ pub struct Entry {
     /// Its name in results.
     pub name: &'static str,
     spinning: Spinning,
+    is_latency: bool,
     create: fn(usize) -> io::Result<Stage>,
     play: fn(&Orders) -> io::Result<()>,
 }
@@ -95,7 +115,7 @@ struct Stage {
 impl Entry {
     /// Makes `P` take part.
     pub const fn of<P: Play>(name: &'static str) -> Self {
-        Entry { name, spinning: Spinning::Adaptive, create: Stage::of::<P>, play: play::<P> }
+        Entry { name, spinning: Spinning::Adaptive, is_latency: P::IS_LATENCY, create: Stage::of::<P>, play: play::<P> }
     }
 
     /// Returns whether this machine has it.
@@ -204,9 +224,20 @@ impl Game {
                 absent.push_str(&format!("; {} is not on this machine", entry.name));
             }
         }
-        let candidates = teams.iter_mut().map(|(name, team)| Candidate::new(name, || team.sample(settings.sample)));
+        let candidates = teams.iter_mut().map(|(name, team)| {
+            Candidate::new(name, || {
+                let sample = team.sample(settings.sample)?;
+                team.time_single_turns(settings.sample / SHARE_OF_SINGLE_TURNS)?;
+                Ok(sample)
+            })
+        });
         let rounds = stats::interleave(&settings.plan, candidates.collect())?;
-        let figures = match self.measure {
+        let distributions = teams.into_iter().filter_map(|(name, team)| {
+            let histogram = team.latencies?;
+            Some(Distribution { name, histogram })
+        });
+        let distributions = distributions.collect();
+        let mut figures = match self.measure {
             Measure::Whole => vec![self.figure("ns", &rounds, Sample::cost)],
             Measure::PerMessage(count) => vec![self.figure("ns", &rounds, |sample| sample.cost() / count as f64)],
             Measure::Bytes(count) => vec![self.figure("MB/s", &rounds, |sample| count as f64 * 1e3 / sample.cost())],
@@ -218,6 +249,9 @@ impl Game {
                 })
                 .collect(),
         };
+        if let Some(first) = figures.first_mut() {
+            first.distributions = distributions;
+        }
         let conditions = format!(
             "{}; about {:?} per sample; {}{absent}",
             self.cpus.describe(&Pair::choose()?, self.members),
@@ -250,6 +284,10 @@ struct Board {
     round: Signal,
     /// How many turns a round has; written before `round`.
     turns: AtomicU64,
+    /// 1 if the first member shall time each turn by itself; written before `round`.
+    singly: AtomicU64,
+    /// How long each turn took then, in nanoseconds; written by the first member.
+    times: [AtomicU64; SINGLE_TURNS],
     desks: [Desk; MOST],
 }
 
@@ -294,6 +332,8 @@ pub struct Team {
     round: u32,
     /// How many turns the next round has.
     turns: u64,
+    /// Of single turns, so far; `None` where these tell nothing.
+    latencies: Option<Histogram<u64>>,
     _stage: Stage,
 }
 
@@ -322,7 +362,8 @@ impl Team {
             Child::start(MEMBER, &arguments)
         };
         let members = (0..game.members).map(start).collect::<io::Result<_>>()?;
-        Ok(Team { members, board, round: 0, turns: 1, _stage: stage })
+        let latencies = entry.is_latency.then(Distribution::empty);
+        Ok(Team { members, board, round: 0, turns: 1, latencies, _stage: stage })
     }
 
     /// Lets all members play for about `length`.
@@ -336,7 +377,7 @@ impl Team {
         let wanted = length.as_nanos() as f64;
         let mut sample = Sample { turns: 0, whole: 0.0, each: vec![0.0; self.members.len()] };
         while sample.whole < wanted {
-            let spans = self.round()?;
+            let spans = self.round(self.turns, false)?;
             let begin = spans.iter().map(|span| span.begin_ns).min().unwrap_or(0);
             let end = spans.iter().map(|span| span.end_ns).max().unwrap_or(0);
             let whole = (end - begin) as f64;
@@ -351,9 +392,31 @@ impl Team {
         Ok(sample)
     }
 
-    fn round(&mut self) -> io::Result<Vec<Span>> {
+    /// Lets all members play for about `length` while the first reads the clock after each turn, if that tells
+    /// anything.
+    ///
+    /// # Errors
+    /// As for [`sample`](Self::sample).
+    fn time_single_turns(&mut self, length: Duration) -> io::Result<()> {
+        let Some(mut latencies) = self.latencies.take() else { return Ok(()) };
+        let mut left = length.as_nanos() as i128;
+        while left > 0 {
+            let turns = self.turns.min(SINGLE_TURNS as u64);
+            self.round(turns, true)?;
+            for time in &self.board.times[..turns as usize] {
+                let time = time.load(Relaxed);
+                latencies.saturating_record(time);
+                left -= i128::from(time);
+            }
+        }
+        self.latencies = Some(latencies);
+        Ok(())
+    }
+
+    fn round(&mut self, turns: u64, singly: bool) -> io::Result<Vec<Span>> {
         self.round += 1;
-        self.board.turns.store(self.turns, Relaxed);
+        self.board.turns.store(turns, Relaxed);
+        self.board.singly.store(singly.into(), Relaxed);
         self.board.round.set(self.round);
         let mut spans = Vec::new();
         for (member, desk) in self.members.iter_mut().zip(&self.board.desks) {
@@ -389,8 +452,18 @@ fn play<P: Play>(orders: &Orders) -> io::Result<()> {
         while board.desks[..seat.members].iter().any(|desk| desk.ready.value() != round) {
             thread::yield_now();
         }
-        desk.begin_ns.store(monotonic_ns(), Relaxed);
-        place.play(seat, turns);
+        let begin = monotonic_ns();
+        desk.begin_ns.store(begin, Relaxed);
+        if seat.member == 0 && board.singly.load(Relaxed) == 1 {
+            let (mut last, mut times) = (begin, board.times.iter());
+            place.play_singly(seat, turns, &mut || {
+                let now = monotonic_ns();
+                times.next().expect("room for each turn").store(now - last, Relaxed);
+                last = now;
+            });
+        } else {
+            place.play(seat, turns);
+        }
         desk.end_ns.store(monotonic_ns(), Relaxed);
         desk.done.set(round);
     }

@@ -1,6 +1,9 @@
 //! The report as its user runs it: what it prints, and that it leaves no process behind.
 
+use std::collections::BTreeSet;
 use std::fs;
+use std::io::Read;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::thread;
@@ -84,11 +87,8 @@ fn uncontended_names_all_locks_and_the_conditions() {
 }
 
 #[test]
-fn contended_counts_every_section_of_both_processes() {
-    let output = run(&["--quick", "--only", "contention"]);
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success());
-    assert!(text.contains(" 0 rounds with a wrong count"), "{text}");
+fn contended_locks_are_compared_by_the_time_of_a_section_and_by_the_weaker_share() {
+    assert_compared("contention", &["time per section", "pthread", "weaker share in any 100 ms", "repeated at most"]);
 }
 
 #[test]
@@ -123,17 +123,17 @@ fn readers_side_by_side_are_compared_one_by_one_with_lines_of_their_own() {
 
 #[test]
 fn handing_over_asleep_is_compared_with_bare_futexes() {
-    assert_compared("event/handover/one_cpu", &["there and back on one CPU", "futex_waitv", "futex ", "sem_t"]);
+    assert_compared("event/handover/sleep", &["there and back on one CPU", "futex_waitv", "futex ", "sem_t"]);
 }
 
 #[test]
 fn handing_over_awake_is_compared_with_a_cache_line_also_by_those_who_always_look() {
-    assert_compared("semaphore/handover/two_cpus", &["cache line", "two CPUs: shmkit, always looking"]);
+    assert_compared("semaphore/handover/spin", &["cache line", "two CPUs: shmkit, always looking"]);
 }
 
 #[test]
 fn threads_of_one_process_can_take_part_in_a_team() {
-    assert_compared("barrier/round/one_cpu", &["pthread barrier", "std, threads"]);
+    assert_compared("barrier/round/sleep", &["pthread barrier", "std, threads"]);
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn all_peers_of_a_dead_party_learn_of_it() {
 
 #[test]
 fn messages_there_and_back_are_compared_with_bare_futexes_and_with_what_the_kernel_carries() {
-    assert_compared("pipe/round_trip/one_cpu", &["48 bytes there and back", "futex_waitv", "pipe(2)", "UnixStream"]);
+    assert_compared("pipe/rtt/sleep", &["48 bytes there and back", "futex_waitv", "pipe(2)", "UnixStream"]);
 }
 
 #[test]
@@ -166,10 +166,7 @@ fn cases_are_listed_and_not_run() {
     let output = run(&["--list", "--only", "event"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
-    assert_eq!(
-        text.lines().collect::<Vec<_>>(),
-        ["event/set_reset", "event/handover/one_cpu", "event/handover/two_cpus"]
-    );
+    assert_eq!(text.lines().collect::<Vec<_>>(), ["event/set_reset", "event/handover/sleep", "event/handover/spin"]);
 }
 
 #[test]
@@ -180,6 +177,98 @@ fn every_killed_owner_is_taken_over_from() {
     assert!(text.contains("20 kills per lock"), "{text}");
 }
 
+/// Runs a quick report that is written to a file by `option`, and reads the file.
+fn written_by(option: &str, pattern: &str) -> String {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    let path = file.path().to_str().unwrap();
+    let output = run(&["--quick", "--only", pattern, option, path]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    fs::read_to_string(path).unwrap()
+}
+
+fn keys(object: &serde_json::Value) -> BTreeSet<&str> {
+    object.as_object().expect("an object").keys().map(String::as_str).collect()
+}
+
+#[test]
+fn json_has_the_machine_and_all_cases_in_one_form() {
+    let text = written_by("--json", "uncontended");
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(keys(&document), BTreeSet::from(["machine", "cases"]));
+    for key in ["cpu", "kernel", "governor", "hypervisor", "pinning", "waiting", "rustc", "glibc"] {
+        assert!(keys(&document["machine"]).contains(key), "no {key} in {text}");
+    }
+    let form = ["name", "unit", "better", "shmkit", "limit", "peers", "vs_limit", "vs_best_peer", "spread"];
+    let cases = document["cases"].as_array().unwrap();
+    assert!(cases.iter().all(|case| keys(case) == BTreeSet::from(form)), "{text}");
+    let mutex = cases.iter().find(|case| case["name"] == "mutex/uncontended").unwrap();
+    assert_eq!((mutex["unit"].as_str(), mutex["better"].as_str()), (Some("ns"), Some("lower")));
+    assert!(keys(&mutex["peers"]).is_superset(&BTreeSet::from(["std", "pthread", "robust_pthread"])), "{text}");
+    let numbers =
+        ["shmkit", "limit", "vs_limit", "vs_best_peer", "spread"].map(|key| mutex[key].as_f64().unwrap_or(-1.0));
+    assert!(numbers.iter().all(|&number| number >= 0.0), "{text}");
+}
+
+#[test]
+fn rates_say_that_higher_is_better() {
+    let text = written_by("--json", "frames/size/4KiB");
+    let document: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let case = &document["cases"][0];
+    assert_eq!((case["unit"].as_str(), case["better"].as_str()), (Some("MB/s"), Some("higher")));
+    assert!(case["vs_limit"].as_f64().is_some(), "{text}");
+}
+
+#[test]
+fn page_loads_nothing_and_shows_distributions_and_curves() {
+    let page = written_by("--html", "handover/sleep");
+    assert!(page.starts_with("<!DOCTYPE html>"));
+    for foreign in ["src=", "<link", "<script", "@import", "url(", "href=\"http"] {
+        assert!(!page.contains(foreign), "{foreign} in the page");
+    }
+    for expected in ["prefers-color-scheme: dark", "p99.9", "<svg", "role=\"img\"", "event/handover/sleep", "sem_t"] {
+        assert!(page.contains(expected), "no {expected} in the page");
+    }
+}
+
+#[test]
+fn page_shows_curves_over_sizes() {
+    let page = written_by("--html", "array/copy");
+    for expected in ["Array: copy in, over the length", "64 MiB", "memcpy"] {
+        assert!(page.contains(expected), "no {expected} in the page");
+    }
+}
+
+#[test]
+fn kills_have_a_table_of_who_goes_on_who_is_told_and_who_hangs() {
+    assert_compared("killed", &["robust pthread mutex", "recovered", "end of file", "hang", "sem_t", "UnixStream"]);
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn all_crates_have_a_row_among_the_killed_and_so_have_python_and_boost() {
+    let crates = ["raw_sync", "ipc-channel (servo)", "shmem-ipc", "ipmpsc", "iceoryx2", "procspawn", "parking_lot"];
+    assert_compared("killed", &crates);
+    assert_compared("killed", &["multiprocessing", "interprocess_mutex"]);
+}
+
+#[test]
+fn case_that_loses_a_process_is_wrong_and_the_others_go_on() {
+    let mut command = bench(&["--only", "event/", "--rounds", "1000", "--budget", "5"]);
+    let mut process = Report(command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().expect("the report starts"));
+    let mut workers = Vec::new();
+    wait_for("the start of the members of a team", || {
+        workers = children_of(process.0.id());
+        !workers.is_empty()
+    });
+    // SAFETY: `kill` touches no memory; the report has not ended, and so the child is its own.
+    assert_eq!(unsafe { libc::kill(workers[0] as libc::pid_t, libc::SIGKILL) }, 0);
+    let mut text = String::new();
+    process.0.stdout.take().unwrap().read_to_string(&mut text).unwrap();
+    assert_eq!(process.0.wait().unwrap().code(), Some(1), "{text}");
+    assert!(text.contains("WRONG: event/handover/"), "{text}");
+    assert!(text.contains("event, set+reset"), "{text}");
+}
+
 #[test]
 fn workers_end_when_the_report_is_killed() {
     assert_gone_after(libc::SIGKILL);
@@ -188,6 +277,47 @@ fn workers_end_when_the_report_is_killed() {
 #[test]
 fn workers_end_when_the_report_is_interrupted() {
     assert_gone_after(libc::SIGINT);
+}
+
+/// All that the report with this process id has started, by the marks that it leaves on its children.
+fn started_by(pid: u32) -> Vec<u32> {
+    let (parent, name) = (format!("SHMKIT_BENCH_PARENT={pid}\0"), format!("shmkit-bench-{pid}-"));
+    let has = |file: &str, process: &str, mark: &str| {
+        let text = fs::read(format!("/proc/{process}/{file}")).unwrap_or_default();
+        text.windows(mark.len()).any(|window| window == mark.as_bytes())
+    };
+    let processes = fs::read_dir("/proc").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    let numbers = processes.filter(|process| process.bytes().all(|byte| byte.is_ascii_digit()));
+    let marked = numbers.filter(|process| has("environ", process, &parent) || has("cmdline", process, &name));
+    marked.map(|process| process.parse().expect("a process id")).filter(|&pid| !is_zombie(pid)).collect()
+}
+
+fn regions_of(pid: u32) -> Vec<String> {
+    let names = fs::read_dir("/dev/shm").unwrap().filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+    names.filter(|name| name.contains(&format!("shmkit-bench-{pid}-"))).collect()
+}
+
+/// Interrupts a report in the middle of a case as a terminal does: with all that it has started.
+fn assert_nothing_is_left_of(pattern: &str) {
+    let mut command = bench(&["--only", pattern, "--rounds", "1000"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut process = Report(command.spawn().expect("the report starts"));
+    let pid = process.0.id();
+    wait_for("the start of a child", || !started_by(pid).is_empty());
+    // SAFETY: `kill` touches no memory; the group is that of the report, which was not reaped.
+    assert_eq!(unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGINT) }, 0);
+    process.0.wait().expect("the report ends");
+    wait_for("the end of all children", || started_by(pid).is_empty());
+    wait_for("the end of all regions", || regions_of(pid).is_empty());
+}
+
+#[test]
+fn interrupted_report_leaves_no_process_and_no_region() {
+    for pattern in
+        ["open", "event/handover/sleep", "pipe/rtt/spin", "mutex/death", "kill-1MiB", "killed", "mutex/processes/16"]
+    {
+        assert_nothing_is_left_of(pattern);
+    }
 }
 
 #[test]

@@ -16,7 +16,7 @@ const CONDITIONS: &str = "the bare way is there and back, since each has to lear
 
 /// Rounds of two processes on two CPUs.
 pub const ROUND_AWAKE: Game = Game {
-    name: "barrier/round/two_cpus",
+    name: "barrier/round/spin",
     what: "barrier, round of 2 on two CPUs",
     conditions: CONDITIONS,
     members: 2,
@@ -33,7 +33,7 @@ pub const ROUND_AWAKE: Game = Game {
 
 /// Rounds of two processes on one CPU.
 pub const ROUND_ASLEEP: Game = Game {
-    name: "barrier/round/one_cpu",
+    name: "barrier/round/sleep",
     what: "barrier, round of 2 on one CPU",
     conditions: CONDITIONS,
     members: 2,

@@ -17,7 +17,7 @@ const CONDITIONS: &str = "each waits until its own flag is up, under a mutex, an
 
 /// Two processes that hand over to one another asleep.
 pub const HANDOVER_ASLEEP: Game = Game {
-    name: "condvar/handover/one_cpu",
+    name: "condvar/handover/sleep",
     what: "condvar, there and back on one CPU",
     conditions: CONDITIONS,
     members: 2,
@@ -34,7 +34,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
 
 /// Two processes that hand over to one another awake.
 pub const HANDOVER_AWAKE: Game = Game {
-    name: "condvar/handover/two_cpus",
+    name: "condvar/handover/spin",
     what: "condvar, there and back on two CPUs",
     conditions: CONDITIONS,
     members: 2,

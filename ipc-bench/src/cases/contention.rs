@@ -17,14 +17,15 @@ use std::time::{Duration, Instant};
 
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::lock::SharedLock;
+use crate::figure::{Comparison, Figure, Figures, Statistic};
+use crate::lock::{LockUnderTest, SharedLock};
 use crate::ours::Ours;
 use crate::pin::{self, Pair};
 use crate::proc;
 use crate::pthread::Plain;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
-use crate::stats::{self, Candidate, Plan, Series};
+use crate::stats::{self, Candidate, Plan};
 
 /// The role of the children.
 pub const WORKER: &str = "contention-worker";
@@ -48,15 +49,6 @@ pub struct Settings {
     pub work: Duration,
     /// How often a disturbed round is repeated at most.
     pub repeats: u32,
-}
-
-/// What the case showed.
-#[derive(Debug, Clone)]
-pub struct Contention {
-    /// One sample per round and lock.
-    pub rounds: Vec<Series<Round>>,
-    /// The conditions.
-    pub conditions: String,
 }
 
 /// One lock in one round.
@@ -132,8 +124,8 @@ pub const CONTENDERS: &[Contender] = &[Contender::of::<Ours>(), Contender::of::<
 ///
 /// # Errors
 /// Those of starting the processes, or of a process that ends or does not answer; `InvalidInput`
-/// for too few rounds or for rounds too short to hold a window.
-pub fn run(settings: &Settings) -> io::Result<Contention> {
+/// for too few rounds or for rounds too short to hold a window; `InvalidData` if a count was wrong.
+pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     if settings.duration < WINDOW + 2 * LOOK_EVERY {
         let message = format!("a round of {:?} holds no window of {WINDOW:?}", settings.duration);
@@ -162,7 +154,31 @@ pub fn run(settings: &Settings) -> io::Result<Contention> {
         DISTURBED * 100.0,
         waiting.join(", ")
     );
-    Ok(Contention { rounds, conditions })
+    for series in &rounds {
+        let inexact = series.rounds.iter().filter(|round| !round.exact).count();
+        if inexact > 0 {
+            let message = format!("{}: sections overlapped in {inexact} rounds", series.name);
+            return Err(io::Error::new(io::ErrorKind::InvalidData, message));
+        }
+    }
+    let each = |number: fn(&Round) -> f64| rounds.iter().map(|series| series.map(number)).collect::<Vec<_>>();
+    let figures = vec![
+        Figure::of_rounds(
+            "contended, time per section",
+            "ns",
+            each(|round| 1e9 / round.sections_per_second),
+            [Comparison::at_most(Plain::NAME, 1.05)],
+        ),
+        Figure::of_rounds(
+            "contended, weaker share in any 100 ms",
+            "%",
+            each(|round| round.weakest_share * 100.0),
+            [Comparison::alone_at_least(25.0)],
+        )
+        .with(Statistic::Percentile(0.0)),
+        Figure::of_rounds("contended, sleeps", "a second", each(|round| round.sleeps_per_second), []),
+    ];
+    Ok(Figures { figures, conditions })
 }
 
 /// Two workers of one lock, asleep between rounds.

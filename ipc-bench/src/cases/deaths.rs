@@ -18,6 +18,7 @@ use crate::team::Place;
 const ONE: &str = "shmkit, 1 peer";
 const FOUR: &str = "shmkit, 4 peers";
 const SIXTEEN: &str = "shmkit, 16 peers";
+const SIXTY_FOUR: &str = "shmkit, 64 peers";
 
 /// One waiter as half of several peers are: on the CPU of the victim.
 const BESIDE: &str = "robust-pthread beside the victim";
@@ -36,7 +37,7 @@ const fn within(ours: &'static str) -> Comparison {
 
 /// The owner of a mutex.
 pub const MUTEX: Death =
-    Death { name: "mutex/death", what: "owner of a mutex", entries: &entries::<Ours<Mutex<u64>>>(), rows: ROWS };
+    Death { name: "mutex/death", what: "owner of a mutex", entries: &many_more::<Ours<Mutex<u64>>>(), rows: ROWS };
 
 /// A party to a barrier.
 pub const BARRIER: Death =
@@ -54,6 +55,12 @@ const fn entries<M: Mortal>() -> [Entry; 5] {
         Entry::of::<M>(FOUR, 4),
         Entry::of::<M>(SIXTEEN, 16),
     ]
+}
+
+/// The same, and with so many peers that most wait for their turn on the CPUs.
+const fn many_more<M: Mortal>() -> [Entry; 6] {
+    let [robust, beside, one, four, sixteen] = entries::<M>();
+    [robust, beside, one, four, sixteen, Entry::of::<M>(SIXTY_FOUR, 64)]
 }
 
 fn other(what: impl ToString) -> io::Error {

@@ -30,7 +30,7 @@ pub const SET_RESET: Solo = Solo {
 
 /// Two processes that hand over to one another asleep.
 pub const HANDOVER_ASLEEP: Game = Game {
-    name: "event/handover/one_cpu",
+    name: "event/handover/sleep",
     what: "event, there and back on one CPU",
     conditions: "each waits for an auto-reset event of its own and sets the other's; so do the peers with a word, and \
                  futex_waitv with a further word and a deadline in a second",
@@ -56,7 +56,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
 
 /// Two processes that hand over to one another awake.
 pub const HANDOVER_AWAKE: Game = Game {
-    name: "event/handover/two_cpus",
+    name: "event/handover/spin",
     what: "event, there and back on two CPUs",
     conditions: "each waits for an auto-reset event of its own and sets the other's; the cache line holds whose turn \
                  it is",

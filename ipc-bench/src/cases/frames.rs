@@ -7,6 +7,8 @@ use crate::memcpy::{Buffer, MEMCPY, TWO_SLOTS};
 use crate::message::{Cast, Frame, Stream};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 #[cfg(feature = "peers")]
+use crate::peers::ipmpsc;
+#[cfg(feature = "peers")]
 use crate::peers::servo::{self, Rendezvous};
 #[cfg(feature = "peers")]
 use crate::peers::shmem_ipc::{self, Ring};
@@ -35,6 +37,8 @@ pub const LARGE: Game = Game {
         Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Ring<MIB>>>(shmem_ipc::NAME),
         #[cfg(feature = "peers")]
         Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, Rendezvous>>(servo::NAME),
+        #[cfg(feature = "peers")]
+        Entry::of::<Cast<Stream, Frame<{ 64 * KIB }>, ipmpsc::Rings<{ MIB as u32 }>>>(ipmpsc::NAME),
     ],
     rows: &[
         Comparison::at_least(MEMCPY, 0.8),
@@ -45,6 +49,8 @@ pub const LARGE: Game = Game {
         Comparison::at_least(shmem_ipc::NAME, 1.0),
         #[cfg(feature = "peers")]
         Comparison::at_least(servo::NAME, 1.0),
+        #[cfg(feature = "peers")]
+        Comparison::listed(ipmpsc::NAME),
     ],
 };
 

@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::figure::{Comparison, Figure, Figures, Statistic};
+use crate::figure::{Comparison, Distribution, Figure, Figures, Statistic};
 use crate::lock::{LockUnderTest, RobustLock};
 use crate::ours::Ours;
 use crate::pin::{self, Pair};
@@ -35,6 +35,8 @@ pub const VICTIM: &str = "kill-victim";
 const ANSWER_WITHIN: Duration = Duration::from_secs(20);
 /// Memory that must be left besides the victim's.
 const HEADROOM: u64 = 256 << 20;
+/// How much of its memory a victim touches in a second at least, in bytes.
+const SLOWEST: usize = 64 << 20;
 const SMALLEST_PAGE: usize = 4096;
 
 /// How to run the case.
@@ -49,6 +51,40 @@ pub struct Settings {
     /// Whether victims ask for huge pages, which are touched and torn down much faster.
     pub huge_pages: bool,
 }
+
+/// A size of victims, and the case of it.
+#[derive(Debug, Clone, Copy)]
+pub struct Size {
+    /// The name of the case.
+    pub case: &'static str,
+    /// How large the victims are, in the names of the figures.
+    pub label: &'static str,
+    /// The private memory that a victim touches, in bytes.
+    pub memory: usize,
+}
+
+impl Size {
+    /// Whether one kill takes so long that there cannot be many.
+    pub fn is_large(&self) -> bool {
+        self.memory >= 256 << 20
+    }
+
+    /// How to run it, but for the plan. Only large victims use huge pages, if at all: in little memory, it is left
+    /// to chance whether one fits in.
+    pub fn settings(&self, huge_pages: bool) -> Settings {
+        let plan = Plan { case: self.case.into(), rounds: 0, budget: Duration::MAX, verbose: false };
+        Settings { label: self.label, plan, memory: self.memory, huge_pages: huge_pages && self.is_large() }
+    }
+}
+
+/// All sizes.
+pub const SIZES: &[Size] = &[
+    Size { case: "kill-1MiB", label: "1 MiB", memory: 1 << 20 },
+    Size { case: "kill-32MiB", label: "32 MiB", memory: 32 << 20 },
+    Size { case: "kill-256MiB", label: "256 MiB", memory: 256 << 20 },
+    Size { case: "kill-2GiB", label: "2 GiB", memory: 2 << 30 },
+    Size { case: "kill-4GiB", label: "4 GiB", memory: 4 << 30 },
+];
 
 /// One kill.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +182,10 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
         [Comparison::alone_at_most(0.0)],
     );
     let within = [Comparison::at_most(Robust::NAME, 4.0)];
+    let all =
+        |series: &Series<Takeover>| Distribution::of(series.name, series.rounds.iter().map(|kill| kill.nanoseconds));
     let figures = vec![
-        time("median", 50.0, &within),
+        time("median", 50.0, &within).with_distributions(kills.iter().map(all).collect()),
         time("p99", 99.0, &within),
         time("longest", 100.0, &[]),
         rescues.with(Statistic::Sum),
@@ -215,7 +253,7 @@ impl Scene {
         let _pinned = pin::pin_to(self.pair.first)?;
         let rescued_before = self.board.rescues.load(Relaxed);
         let mut victim = self.start_victim()?;
-        victim.await_signal(&self.board.held, number, ANSWER_WITHIN)?;
+        victim.await_signal(&self.board.held, number, ANSWER_WITHIN + self.time_to_touch())?;
         self.board.request.set(number);
         self.waiter.await_signal(&self.board.entering, number, ANSWER_WITHIN)?;
         proc::wait_until_asleep(self.waiter.pid(), ANSWER_WITHIN)?;
@@ -233,6 +271,11 @@ impl Scene {
         })?;
         let rescues = self.board.rescues.load(Relaxed).checked_sub(rescued_before.max(1));
         Ok(Takeover { nanoseconds, rescues })
+    }
+
+    /// The time that a victim may need for its memory on a busy machine.
+    fn time_to_touch(&self) -> Duration {
+        Duration::from_secs((self.memory / SLOWEST) as u64)
     }
 
     fn start_victim(&self) -> io::Result<Child> {

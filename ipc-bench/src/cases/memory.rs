@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use shmkit::{Region, RegionOptions};
 
+use crate::figure::{Comparison, Figure, Figures};
 use crate::proc::{self, Area};
 
 /// The participant capacities whose regions are measured; the default is among them.
@@ -16,39 +17,19 @@ pub const CAPACITIES: [u32; 4] = [1, 16, 128, 4096];
 const KEEPER: &str = "shmkit-keeper";
 const ASLEEP_WITHIN: Duration = Duration::from_secs(5);
 
-/// What the case showed.
-#[derive(Debug, Clone)]
-pub struct Memory {
-    /// One per capacity.
-    pub regions: Vec<Overhead>,
-    /// The mapping that the keeper's stack pointer lies in, in bytes.
-    pub stack: u64,
-    /// How much of it is in use.
-    pub stack_resident: u64,
-    /// The inaccessible mapping below it.
-    pub guard: u64,
-    /// The conditions.
-    pub conditions: String,
-}
-
-/// What a region costs besides the objects in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Overhead {
-    /// The number of participant slots.
-    pub slots: usize,
-    /// Bytes of the file that are not for objects; the rest of the last page is.
-    pub bytes: u64,
-}
-
 /// Measures regions of several capacities, and the keeper of this process.
 ///
 /// # Errors
 /// Those of making regions and of reading `/proc`; `NotFound` if no keeper can be seen.
-pub fn run() -> io::Result<Memory> {
-    let mut regions = Vec::new();
+pub fn run() -> io::Result<Figures> {
+    let one =
+        |name: String, unit, number: u64, rows: &[Comparison]| Figure::alone(name, unit, vec![number as f64], rows);
+    let mut figures = Vec::new();
     for capacity in CAPACITIES {
         let region = RegionOptions::new().participants(capacity).anonymous(1).map_err(io::Error::other)?;
-        regions.push(overhead(&region)?);
+        let slots = region.capacity();
+        let within = Comparison::alone_at_most(8.0 * 1024.0 + 128.0 * slots as f64);
+        figures.push(one(format!("memory, region with {slots} slots"), "B", overhead(&region)?, &[within]));
     }
     let _region = Region::anonymous(1).map_err(io::Error::other)?;
     let areas = proc::own_areas()?;
@@ -61,12 +42,18 @@ pub fn run() -> io::Result<Memory> {
     let conditions = "region: bytes of the file minus Region::size(), for objects of 1 byte; keeper: the line of \
                       /proc/self/smaps that holds the stack pointer of the thread shmkit-keeper, its guard apart"
         .into();
-    Ok(Memory { regions, stack: size(stack), stack_resident: stack.resident, guard: guard.map_or(0, size), conditions })
+    let within = Comparison::alone_at_most(64.0 * 1024.0);
+    figures.push(one("memory, keeper's stack".into(), "B", size(stack), &[within]));
+    figures.push(one("memory, of that resident".into(), "B", stack.resident, &[]));
+    figures.push(one("memory, guard of that stack".into(), "B", guard.map_or(0, size), &[]));
+    Ok(Figures { figures, conditions })
 }
 
-fn overhead(region: &Region) -> io::Result<Overhead> {
+/// What a region costs besides the objects in it: bytes of the file that are not for objects; the rest of the last
+/// page is.
+fn overhead(region: &Region) -> io::Result<u64> {
     let file = File::from(region.as_fd().try_clone_to_owned()?);
-    Ok(Overhead { slots: region.capacity(), bytes: file.metadata()?.len() - region.size() as u64 })
+    Ok(file.metadata()?.len() - region.size() as u64)
 }
 
 /// The keeper sleeps most of the time, and then the kernel tells where its stack is.

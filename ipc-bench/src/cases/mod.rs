@@ -1,13 +1,16 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
 pub mod array;
+pub mod attach;
 pub mod barrier;
 pub mod condvar;
 pub mod contention;
+pub mod create;
 pub mod deaths;
 pub mod event;
 pub mod frames;
 pub mod kill;
+pub mod killed;
 pub mod map;
 pub mod memory;
 pub mod mutex;
@@ -45,6 +48,8 @@ pub const SOLOS: &[&Solo] = &[
     &snapshot::READ,
     &map::GET,
     &map::UPDATE,
+    &array::LOAD,
+    &array::STORE,
 ];
 
 /// The cases of several processes.
@@ -56,6 +61,11 @@ pub const GAMES: &[&Game] = &[
     &semaphore::HANDOVER_AWAKE,
     &semaphore::CROWD,
     &mutex::CROWD,
+    mutex::PROCESSES[0],
+    mutex::PROCESSES[1],
+    mutex::PROCESSES[2],
+    mutex::PROCESSES[3],
+    mutex::PROCESSES[4],
     &condvar::HANDOVER_ASLEEP,
     &condvar::HANDOVER_AWAKE,
     &barrier::ROUND_ASLEEP,
@@ -114,10 +124,19 @@ fn run(orders: &Orders) -> io::Result<()> {
         #[cfg(feature = "peers")]
         iceoryx2::JANITOR => iceoryx2::clean_as_told(orders),
         team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),
+        crate::killed::VICTIM => killed_as(orders)?.fall_as_told(orders),
+        crate::killed::SURVIVOR => killed_as(orders)?.survive_as_told(orders),
         death::PEER => named(DEATHS, orders, "case", |case| case.name)?.wait_as_told(orders),
         death::VICTIM => named(DEATHS, orders, "case", |case| case.name)?.fall_as_told(orders),
         _ => Err(io::Error::new(io::ErrorKind::InvalidInput, "a role that this binary does not have")),
     }
+}
+
+/// Finds the row that a child is for.
+fn killed_as(orders: &Orders) -> io::Result<&'static crate::killed::Entry> {
+    let message = "no such row";
+    let missing = || io::Error::new(io::ErrorKind::InvalidInput, message);
+    killed::ENTRIES.get(orders.number::<usize>("entry")?).ok_or_else(missing)
 }
 
 /// Finds the one of `all` that the orders of a child name under `key`.

@@ -12,7 +12,7 @@ use crate::floor::Floor;
 use crate::lock::{LockUnderTest, SharedLock};
 use crate::ours::Ours;
 #[cfg(feature = "peers")]
-use crate::peers::raw_sync;
+use crate::peers::{boost, parking_lot, raw_sync};
 use crate::pthread::{Plain, Robust};
 use crate::shared::Line;
 use crate::solo::{Solo, Turns};
@@ -34,8 +34,41 @@ pub const UNCONTENDED: Solo = Solo {
         Comparison::listed(Plain::NAME),
         #[cfg(feature = "peers")]
         Comparison::listed(raw_sync::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(parking_lot::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(boost::MUTEX),
     ],
 };
+
+/// One to sixteen processes that want one lock.
+pub const PROCESSES: [&Game; 5] = [
+    &processes("mutex/processes/1", "mutex, section of one of 1", 1),
+    &processes("mutex/processes/2", "mutex, section of one of 2", 2),
+    &processes("mutex/processes/4", "mutex, section of one of 4", 4),
+    &processes("mutex/processes/8", "mutex, section of one of 8", 8),
+    &processes("mutex/processes/16", "mutex, section of one of 16", 16),
+];
+
+/// So many processes that want one lock.
+const fn processes(name: &'static str, what: &'static str, members: usize) -> Game {
+    Game {
+        name,
+        what,
+        conditions: "the section adds 1; 120 dependent steps of work outside; until all have had their turns",
+        members,
+        cpus: Cpus::Either,
+        measure: Measure::PerMessage(members as u64),
+        entries: const {
+            &[
+                Entry::of::<Shared<Ours>>(SUBJECT),
+                Entry::of::<Shared<Plain>>(Plain::NAME),
+                Entry::of::<Shared<Robust>>(Robust::NAME),
+            ]
+        },
+        rows: const { &[Comparison::listed(Plain::NAME), Comparison::listed(Robust::NAME)] },
+    }
+}
 
 /// More processes than CPUs that want one lock.
 pub const CROWD: Game = Game {
@@ -56,7 +89,7 @@ pub const CROWD: Game = Game {
 
 fn uncontended() -> io::Result<Vec<Turns>> {
     let private = Line(Mutex::new(0));
-    Ok(Vec::from([
+    let candidates = [
         turns(Floor::create()?),
         turns(Ours::create()?),
         Turns::new(<Mutex<u64> as LockUnderTest>::NAME, move || section(&private.0)),
@@ -64,7 +97,13 @@ fn uncontended() -> io::Result<Vec<Turns>> {
         turns(Robust::create()?),
         #[cfg(feature = "peers")]
         raw_sync::mutex()?,
-    ]))
+        #[cfg(feature = "peers")]
+        parking_lot::mutex(),
+    ];
+    let candidates = candidates.into_iter();
+    #[cfg(feature = "peers")]
+    let candidates = candidates.chain(boost::turns(boost::MUTEX)?);
+    Ok(candidates.collect())
 }
 
 fn turns<L: LockUnderTest + 'static>(lock: L) -> Turns {
@@ -96,6 +135,8 @@ impl<L: SharedLock> Place for Shared<L> {
 }
 
 impl<L: SharedLock> Play for Shared<L> {
+    const IS_LATENCY: bool = true;
+
     fn play(&self, seat: Seat, turns: u64) {
         let mut state = seat.member as u64;
         for _ in 0..turns {

@@ -13,7 +13,8 @@ use crate::ours::InRegion;
 use crate::shared::Line;
 use crate::solo::{Solo, Turns};
 
-const LOAD: &str = "atomic load";
+/// The name of the load in results.
+pub const LOAD: &str = "atomic load";
 const STD: &str = "std";
 
 /// A look at a value that is there.

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use shmkit::Region;
 
 use crate::child::{Child, Janitor, Orders};
+use crate::figure::{Comparison, Figure, Figures};
 use crate::pin;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
@@ -44,19 +45,6 @@ pub struct Settings {
     pub turns: u32,
 }
 
-/// What the case showed: microseconds per call of `Region::open`.
-#[derive(Debug, Clone)]
-pub struct Open {
-    /// In a process that has the region open, by [`SIZES`].
-    pub again: Vec<Series<f64>>,
-    /// In a process that has another region open, by [`SIZES`].
-    pub further: Vec<Series<f64>>,
-    /// In a process that has never used the library, by [`CROWDS`].
-    pub first: Vec<Series<f64>>,
-    /// The conditions.
-    pub conditions: String,
-}
-
 /// What controller and newcomer share besides the region.
 #[repr(C)]
 struct Board {
@@ -74,7 +62,7 @@ unsafe impl SharedLayout for Board {}
 /// # Errors
 /// Those of creating and opening regions and of starting processes; `InvalidInput` for too few
 /// rounds.
-pub fn run(settings: &Settings) -> io::Result<Open> {
+pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let turns = settings.turns.max(1);
     let names = SIZES.map(|(label, _)| format!("shmkit-bench-{}-{}", process::id(), label.replace(' ', "-")));
@@ -93,7 +81,7 @@ pub fn run(settings: &Settings) -> io::Result<Open> {
     let again = stats::interleave(&settings.plan, opening())?;
     let newcomers = CROWDS.map(|(label, threads)| {
         let name = &names[0];
-        Candidate::new(label, move || open_first(name, threads, pair.second))
+        Candidate::new(label, move || Ok(Newcomer::start(name, threads, pair.second)?.time().as_secs_f64() * 1e6))
     });
     let first = stats::interleave(&settings.plan, newcomers.into())?;
     drop(held);
@@ -103,7 +91,23 @@ pub fn run(settings: &Settings) -> io::Result<Open> {
          first: the only call in a new process, pinned to CPU {}, of the region of {}, which the controller has open",
         pair.first, pair.second, SIZES[0].0
     );
-    Ok(Open { again, further, first, conditions })
+    let mut figures = by_label("again", &again, &[Comparison::alone_at_most(100.0)]);
+    if let [smallest, .., largest] = &*again {
+        let name = format!("open, again, {} / {}", largest.name, smallest.name);
+        let ratios = largest.rounds.iter().zip(&smallest.rounds).map(|(largest, smallest)| largest / smallest);
+        figures.push(Figure::alone(name, "x", ratios.collect(), [Comparison::alone_at_most(1.2)]));
+    }
+    figures.append(&mut by_label("further", &further, &[]));
+    figures.append(&mut by_label("first", &first, &[]));
+    Ok(Figures { figures, conditions })
+}
+
+/// A figure of each series, in microseconds.
+fn by_label(way: &str, all: &[Series<f64>], rows: &[Comparison]) -> Vec<Figure> {
+    let figure = |series: &Series<f64>| {
+        Figure::alone(format!("open, {way}, {}", series.name), "us", series.rounds.clone(), rows)
+    };
+    all.iter().map(figure).collect()
 }
 
 fn candidate<'a>(label: &'static str, name: &'a str, turns: u32) -> Candidate<'a, f64> {
@@ -119,17 +123,31 @@ fn candidate<'a>(label: &'static str, name: &'a str, turns: u32) -> Candidate<'a
     })
 }
 
-fn open_first(name: &str, threads: usize, cpu: usize) -> io::Result<f64> {
-    let board = SharedBox::<Board>::create()?;
-    let arguments = [
-        ("region", name.to_string()),
-        ("board", board.address()),
-        ("threads", threads.to_string()),
-        ("cpu", cpu.to_string()),
-    ];
-    let mut newcomer = Child::start(NEWCOMER, &arguments)?;
-    newcomer.await_signal(&board.done, 1, ANSWER_WITHIN)?;
-    Ok(board.nanoseconds.load(Relaxed) as f64 / 1e3)
+/// A process that has attached to a region for the first time, and sleeps since.
+pub(super) struct Newcomer {
+    board: SharedBox<Board>,
+    _process: Child,
+}
+
+impl Newcomer {
+    /// Lets a new process with that many idle threads attach to the region `name`.
+    pub(super) fn start(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
+        let board = SharedBox::<Board>::create()?;
+        let arguments = [
+            ("region", name.to_string()),
+            ("board", board.address()),
+            ("threads", threads.to_string()),
+            ("cpu", cpu.to_string()),
+        ];
+        let mut process = Child::start(NEWCOMER, &arguments)?;
+        process.await_signal(&board.done, 1, ANSWER_WITHIN)?;
+        Ok(Newcomer { board, _process: process })
+    }
+
+    /// How long that took.
+    pub(super) fn time(&self) -> Duration {
+        Duration::from_nanos(self.board.nanoseconds.load(Relaxed))
+    }
 }
 
 /// Attaches as a child with these orders, and waits for its end.

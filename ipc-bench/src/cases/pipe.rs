@@ -9,6 +9,8 @@ use crate::message::{Batch, Cast, Frame, Note, RoundTrip, Stream, Typed};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 #[cfg(feature = "peers")]
 use crate::peers::iceoryx2::{self, Services};
+#[cfg(feature = "peers")]
+use crate::peers::ipmpsc::{self, Rings as IpmpscRings};
 use crate::peers::rtrb::{self, Rings};
 use crate::peers::threads::Threads;
 use crate::record::{LINE, Records};
@@ -26,7 +28,7 @@ type StreamingRings = Rings<u64, ROOM, 64>;
 
 /// One message there and back between two that look for it.
 pub const ROUND_TRIP_AWAKE: Game = Game {
-    name: "pipe/round_trip/two_cpus",
+    name: "pipe/rtt/spin",
     what: "pipe, 48 bytes there and back on two CPUs",
     conditions: "a message of 48 bytes, and the same back; the bare cache line carries only whose turn it is, and \
                  with the message there is a line for each way; rtrb between two threads, which look again after 4 \
@@ -55,7 +57,7 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
 
 /// The same between two that sleep.
 pub const ROUND_TRIP_ASLEEP: Game = Game {
-    name: "pipe/round_trip/one_cpu",
+    name: "pipe/rtt/sleep",
     what: "pipe, 48 bytes there and back on one CPU",
     conditions: "a message of 48 bytes, and the same back; the futex calls only hand over whose turn it is, and \
                  futex_waitv waits for a further word, with a deadline in a second",
@@ -69,6 +71,8 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(NEVER).with(Spinning::Never),
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
+        #[cfg(feature = "peers")]
+        Entry::of::<Cast<RoundTrip, Typed<Note>, IpmpscRings<65536>>>(ipmpsc::NAME),
     ],
     rows: &[
         Comparison::at_most(FUTEX_WAITV, 1.2),
@@ -76,6 +80,8 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
         Comparison::listed(FUTEX),
         Comparison::at_most(PIPE, 1.0),
         Comparison::at_most(SOCKET, 1.0),
+        #[cfg(feature = "peers")]
+        Comparison::listed(ipmpsc::NAME),
     ],
 };
 

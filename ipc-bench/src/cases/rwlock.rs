@@ -9,9 +9,9 @@ use shmkit::RwLock;
 use crate::figure::{Comparison, SUBJECT};
 use crate::floor::{PRIVATE_LINES, PrivateLines, TWO_RMWS, two_rmws};
 use crate::ours::InRegion;
-#[cfg(feature = "peers")]
-use crate::peers::raw_sync;
 use crate::peers::rwlock::{self, PTHREAD, Pthread, STD};
+#[cfg(feature = "peers")]
+use crate::peers::{boost, parking_lot, raw_sync};
 use crate::shared::Line;
 use crate::solo::{Solo, Turns};
 use crate::team::{Cpus, Entry, Game, Measure, Place, Play, Seat};
@@ -32,6 +32,10 @@ pub const READ: Solo = Solo {
         Comparison::listed(TWO_RMWS),
         #[cfg(feature = "peers")]
         Comparison::listed(raw_sync::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(parking_lot::NAME),
+        #[cfg(feature = "peers")]
+        Comparison::listed(boost::SHARABLE),
     ],
 };
 
@@ -70,7 +74,7 @@ fn read() -> io::Result<Vec<Turns>> {
     let line = PrivateLines::create(1)?;
     #[cfg(feature = "peers")]
     let peer = raw_sync::ReadLock::create(1)?;
-    Ok(Vec::from([
+    let candidates = [
         two_rmws()?,
         Turns::new(SUBJECT, move || ours.read(0)),
         Turns::new(STD, move || rwlock::read_std(&private.0)),
@@ -78,7 +82,13 @@ fn read() -> io::Result<Vec<Turns>> {
         Turns::new(PRIVATE_LINES, move || line.take_and_give(0)),
         #[cfg(feature = "peers")]
         Turns::new(raw_sync::NAME, move || peer.read()),
-    ]))
+        #[cfg(feature = "peers")]
+        parking_lot::read(),
+    ];
+    let candidates = candidates.into_iter();
+    #[cfg(feature = "peers")]
+    let candidates = candidates.chain(boost::turns(boost::SHARABLE)?);
+    Ok(candidates.collect())
 }
 
 /// As many locks as members, who all use the first one.

@@ -9,6 +9,8 @@ use crate::baton::{Bare, Baton, CACHE_LINE, CacheLine, FUTEX, FUTEX_WAITV, Futex
 use crate::figure::{ALWAYS, Comparison, NEVER, SUBJECT};
 use crate::floor::{self, TWO_RMWS};
 use crate::ours::InRegion;
+#[cfg(feature = "peers")]
+use crate::peers::boost;
 use crate::peers::sem::{self, Semaphores};
 use crate::solo::{Solo, Turns};
 use crate::team::{Cpus, Entry, Game, Measure, Place};
@@ -21,7 +23,12 @@ pub const UNCONTENDED: Solo = Solo {
     what: "semaphore, acquire+release, uncontended",
     conditions: NOBODY_WAITS,
     candidates: uncontended,
-    rows: &[Comparison::at_most(TWO_RMWS, 1.2), Comparison::at_most(sem::NAME, 1.0)],
+    rows: &[
+        Comparison::at_most(TWO_RMWS, 1.2),
+        Comparison::at_most(sem::NAME, 1.0),
+        #[cfg(feature = "peers")]
+        Comparison::listed(boost::SEMAPHORE),
+    ],
 };
 
 /// The same with permits.
@@ -35,7 +42,7 @@ pub const PERMITS: Solo = Solo {
 
 /// Two processes that hand over to one another asleep.
 pub const HANDOVER_ASLEEP: Game = Game {
-    name: "semaphore/handover/one_cpu",
+    name: "semaphore/handover/sleep",
     what: "semaphore, there and back on one CPU",
     conditions: "each waits for a semaphore of its own and releases the other's; so do the peers with a word, and \
                  futex_waitv with a further word and a deadline in a second",
@@ -53,7 +60,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
 
 /// Two processes that hand over to one another awake.
 pub const HANDOVER_AWAKE: Game = Game {
-    name: "semaphore/handover/two_cpus",
+    name: "semaphore/handover/spin",
     what: "semaphore, there and back on two CPUs",
     conditions: "each waits for a semaphore of its own and releases the other's; the cache line holds whose turn it is",
     members: 2,
@@ -92,7 +99,7 @@ pub const CROWD: Game = Game {
 fn uncontended() -> io::Result<Vec<Turns>> {
     let ours = InRegion::create(1, semaphore(1))?;
     let peer = Semaphores::with(1)?;
-    Ok(vec![
+    let candidates = [
         floor::two_rmws()?,
         Turns::new(SUBJECT, move || {
             let semaphore = &ours[0];
@@ -103,7 +110,11 @@ fn uncontended() -> io::Result<Vec<Turns>> {
             peer.wait(0);
             peer.post(0);
         }),
-    ])
+    ];
+    let candidates = candidates.into_iter();
+    #[cfg(feature = "peers")]
+    let candidates = candidates.chain(boost::turns(boost::SEMAPHORE)?);
+    Ok(candidates.collect())
 }
 
 fn permits() -> io::Result<Vec<Turns>> {

@@ -8,7 +8,8 @@ use shmkit::{Region, Snapshot};
 use crate::figure::{Comparison, SUBJECT};
 use crate::solo::{Solo, Turns};
 
-const COPY: &str = "plain copy";
+/// The name of the copy in results.
+pub const COPY: &str = "plain copy";
 
 /// A read of 64 bytes, and a plain copy of as many.
 pub const READ: Solo = Solo {

@@ -97,6 +97,8 @@ impl Baton for Pthread {
 pub struct Std(Vec<Line<(Mutex<u32>, Condvar)>>);
 
 impl Threaded for Std {
+    const IS_LATENCY: bool = true;
+
     fn create() -> Self {
         Std((0..MOST).map(|_| Line::default()).collect())
     }

@@ -92,7 +92,7 @@ impl Carrier<[u8]> for Pipes {
 }
 
 /// Makes a pipe with a large buffer: its end to read from, and its end to write to.
-pub(super) fn pipe() -> io::Result<[OwnedFd; 2]> {
+pub(crate) fn pipe() -> io::Result<[OwnedFd; 2]> {
     let mut ends = [0; 2];
     // SAFETY: `ends` is live and has room for two descriptors.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {

@@ -2,13 +2,21 @@
 //! have for several threads, and, with the feature `peers`, what others have.
 
 pub mod barrier;
+#[cfg(feature = "peers")]
+pub mod boost;
 pub mod condvar;
 pub mod crossbeam;
 pub mod descriptors;
 #[cfg(feature = "peers")]
 pub mod iceoryx2;
 #[cfg(feature = "peers")]
+pub mod ipmpsc;
+#[cfg(feature = "peers")]
+pub mod parking_lot;
+#[cfg(feature = "peers")]
 pub mod pools;
+#[cfg(feature = "peers")]
+pub mod procspawn;
 #[cfg(feature = "peers")]
 pub mod python;
 #[cfg(feature = "peers")]
@@ -18,6 +26,8 @@ pub mod rwlock;
 pub mod sem;
 #[cfg(feature = "peers")]
 pub mod servo;
+#[cfg(feature = "peers")]
+pub mod shared_memory;
 #[cfg(feature = "peers")]
 pub mod shmem_ipc;
 pub mod threads;

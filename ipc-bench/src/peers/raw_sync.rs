@@ -15,6 +15,7 @@ use raw_sync::events::{Event, EventImpl, EventInit, EventState};
 use raw_sync::locks::{LockImpl, LockInit, Mutex, RwLock};
 
 use crate::baton::Baton;
+use crate::killed::{Doomed, Ended};
 use crate::shared::{Line, SharedBox, SharedLayout};
 use crate::solo::Turns;
 use crate::team::{MOST, Place, Play, Seat};
@@ -171,4 +172,47 @@ pub fn set_reset() -> io::Result<Turns> {
         event.set(EventState::Signaled).expect("nobody dies");
         event.set(EventState::Clear).expect("nobody dies");
     }))
+}
+
+/// The mutex, whose owner dies.
+pub struct Owned {
+    lock: Box<dyn LockImpl>,
+    rooms: Rooms,
+}
+
+impl Place for Owned {
+    fn create(_: usize) -> io::Result<Self> {
+        let rooms = Rooms::create()?;
+        let room = &rooms[0].0;
+        // SAFETY: aligned, live memory that is large enough and known to nobody else.
+        let lock = within(unsafe { Mutex::new(room.object(), room.value()) })?;
+        Ok(Owned { lock, rooms })
+    }
+
+    fn address(&self) -> String {
+        self.rooms.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        let rooms = Rooms::attach(address)?;
+        let room = &rooms[0].0;
+        // SAFETY: aligned, live memory in which the parent has made a lock of this kind.
+        let lock = within(unsafe { Mutex::from_existing(room.object(), room.value()) })?;
+        Ok(Owned { lock, rooms })
+    }
+}
+
+impl Doomed for Owned {
+    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
+        std::mem::forget(self.lock.lock().map_err(|error| io::Error::other(error.to_string()))?);
+        here();
+        Ok(())
+    }
+
+    fn go_on(&self) -> io::Result<Ended> {
+        match self.lock.lock() {
+            Ok(_) => Ok(Ended::GoesOn),
+            Err(error) => Ok(Ended::Told(error.to_string())),
+        }
+    }
 }

@@ -14,6 +14,9 @@ use crate::team::{Place, Play, Seat};
 
 /// What the threads of one process do.
 pub trait Threaded: Send + Sync + 'static {
+    /// As [`Play::IS_LATENCY`].
+    const IS_LATENCY: bool = false;
+
     /// Makes what the threads use.
     fn create() -> Self;
 
@@ -65,11 +68,11 @@ impl Others {
         }
     }
 
-    /// Does what is to be done by the first thread, and waits until all have ended.
-    fn play(&self, game: &impl Threaded, seat: Seat, turns: u64) {
+    /// Lets the others do `turns` turns, does `first` meanwhile, and waits until all have ended.
+    fn play(&self, turns: u64, first: impl FnOnce()) {
         // Release pairs with the Acquire in `Start::play`.
         self.start.turns.store(turns, Release);
-        game.play(seat, turns);
+        first();
         self.wait_for_all(&self.start.ended);
     }
 
@@ -126,6 +129,8 @@ impl<T: Threaded> Place for Threads<T> {
 }
 
 impl<T: Threaded> Play for Threads<T> {
+    const IS_LATENCY: bool = T::IS_LATENCY;
+
     fn prepare(&self, seat: Seat) {
         if seat.member > 0 {
             return;
@@ -138,7 +143,18 @@ impl<T: Threaded> Play for Threads<T> {
 
     fn play(&self, seat: Seat, turns: u64) {
         if let Some(others) = &*self.others.borrow() {
-            others.play(&*self.game, seat, turns);
+            others.play(turns, || self.game.play(seat, turns));
+        }
+    }
+
+    fn play_singly(&self, seat: Seat, turns: u64, done: &mut dyn FnMut()) {
+        if let Some(others) = &*self.others.borrow() {
+            others.play(turns, || {
+                for _ in 0..turns {
+                    self.game.play(seat, 1);
+                    done();
+                }
+            });
         }
     }
 }

@@ -1,0 +1,133 @@
+//! Making a region, of 4 KiB up to what `/dev/shm` permits.
+//!
+//! The names are removed by a janitor, a process that outlives this one, whatever ends it.
+
+use std::ffi::CString;
+use std::io;
+use std::process;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use shmkit::Region;
+
+use super::open::JANITOR;
+use crate::child::Janitor;
+use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+#[cfg(feature = "peers")]
+use crate::peers::shared_memory;
+use crate::pin;
+use crate::stats::{self, Candidate, Plan};
+
+/// The sizes, those of them that there is room for.
+pub const SIZES: [(&str, usize); 7] = [
+    ("4 KiB", 4 << 10),
+    ("64 KiB", 64 << 10),
+    ("1 MiB", 1 << 20),
+    ("16 MiB", 16 << 20),
+    ("256 MiB", 256 << 20),
+    ("1 GiB", 1 << 30),
+    ("4 GiB", 4 << 30),
+];
+
+/// The name of the bare calls in results.
+pub const BARE: &str = "shm_open, ftruncate, mmap";
+
+const ROWS: &[Comparison] = &[
+    Comparison::listed(BARE),
+    #[cfg(feature = "peers")]
+    Comparison::listed(shared_memory::NAME),
+];
+
+/// How to run the case.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// The rounds; each takes one sample of every candidate.
+    pub plan: Plan,
+    /// How many regions a sample makes, one after the other.
+    pub turns: u32,
+}
+
+/// Makes and removes regions of all sizes that there is room for.
+///
+/// # Errors
+/// Those of making regions and of starting the janitor; `InvalidInput` for too few rounds.
+pub fn run(settings: &Settings) -> io::Result<Figures> {
+    stats::check_rounds(settings.plan.rounds)?;
+    let names = ["ours", "bare", "peer"].map(|whose| format!("shmkit-bench-{}-create-{whose}", process::id()));
+    let _janitor = Janitor::start(JANITOR, &names)?;
+    // Before the thread is pinned: its keeper serves later cases, too.
+    let _other = Region::anonymous(1).map_err(io::Error::other)?;
+    let cpu = pin::Pair::choose()?.first;
+    let _pinned = pin::pin_to(cpu)?;
+    let [ours, bare, peer] = &names;
+    let room = room()?;
+    let mut figures = Vec::new();
+    for (label, size) in SIZES.into_iter().filter(|&(_, size)| size as u64 <= room) {
+        let candidates = vec![
+            candidate(BARE, settings.turns, move || make_bare(bare, size)),
+            candidate(SUBJECT, settings.turns, move || {
+                Region::create(ours, size).map(drop).map_err(io::Error::other)?;
+                Region::unlink(ours).map_err(io::Error::other)
+            }),
+            #[cfg(feature = "peers")]
+            candidate(shared_memory::NAME, settings.turns, move || shared_memory::create(peer, size)),
+        ];
+        let all = stats::interleave(&settings.plan, candidates)?;
+        figures.push(Figure::of_rounds(format!("make and remove a region, {label}"), "us", all, ROWS));
+    }
+    #[cfg(not(feature = "peers"))]
+    let _ = peer;
+    let conditions = format!(
+        "named, in /dev/shm, which has {} MiB free; the process has another region open, so its keeper runs; nothing is written to \
+         the memory; {} regions per sample, in a thread pinned to CPU {cpu}",
+        room >> 20,
+        settings.turns
+    );
+    Ok(Figures { figures, conditions })
+}
+
+fn candidate<'a>(name: &'static str, turns: u32, make: impl Fn() -> io::Result<()> + 'a) -> Candidate<'a, f64> {
+    Candidate::new(name, move || {
+        let mut total = Duration::ZERO;
+        for _ in 0..turns {
+            let begin = Instant::now();
+            make()?;
+            total += begin.elapsed();
+        }
+        Ok(total.as_secs_f64() * 1e6 / f64::from(turns))
+    })
+}
+
+/// How much is free in `/dev/shm`, in bytes.
+fn room() -> io::Result<u64> {
+    let mut found = std::mem::MaybeUninit::<libc::statvfs>::uninit();
+    // SAFETY: the path is a C string, and `found` is writable and large enough; the kernel fills it when it returns 0.
+    let found = unsafe {
+        if libc::statvfs(c"/dev/shm".as_ptr(), found.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        found.assume_init()
+    };
+    Ok(found.f_bavail * found.f_frsize)
+}
+
+/// The least that a named region takes.
+fn make_bare(name: &str, size: usize) -> io::Result<()> {
+    let name = CString::new(format!("/{name}"))?;
+    let check = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
+    // SAFETY: the name is a C string; the mapping is a new one at an address of the kernel's choice, and unmapped as it was
+    // mapped; the descriptor is closed once.
+    unsafe {
+        let file = libc::shm_open(name.as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_RDWR, 0o600);
+        if file < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        let made = check(libc::ftruncate(file, size as libc::off_t)).and_then(|()| {
+            let protection = libc::PROT_READ | libc::PROT_WRITE;
+            let start = libc::mmap(ptr::null_mut(), size, protection, libc::MAP_SHARED, file, 0);
+            if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { check(libc::munmap(start, size)) }
+        });
+        libc::close(file);
+        made.and(check(libc::shm_unlink(name.as_ptr())))
+    }
+}

@@ -1,0 +1,142 @@
+//! Whose counterparts are killed, and what the others do: ours, those of glibc and the kernel, and other
+//! peers.
+
+#[cfg(feature = "peers")]
+mod carriers;
+mod ours;
+mod system;
+
+use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shmkit::process::JoinError;
+use shmkit::{Event, Mutex, Permits, RwLock, Semaphore};
+
+#[cfg(feature = "peers")]
+use self::carriers::Writes;
+use self::ours::{Flag, Ours, Parties, Pipe, Queue, Reader, Waits};
+use self::system::{Bytes, Handed, Locked, Permit, Round, Stream};
+use crate::figure::SUBJECT;
+use crate::killed::When::{Holding, Waiting, Working, Writing};
+use crate::killed::{Entry, Outcome, Row, When};
+#[cfg(feature = "peers")]
+use crate::message::Note;
+use crate::peers::condvar;
+use crate::peers::sem::Semaphores;
+#[cfg(feature = "peers")]
+use crate::peers::{boost, iceoryx2, ipmpsc, parking_lot, procspawn, python, raw_sync, servo, shmem_ipc};
+use crate::progress;
+use crate::pthread::{Plain, Robust};
+
+const GLIBC: &str = "glibc";
+const KERNEL: &str = "Linux";
+/// How many messages our channels have room for.
+const ROOM: usize = 64;
+
+/// All rows, in their order.
+pub const ENTRIES: &[Entry] = &[
+    Entry::of::<Ours<Mutex<u64>>>(SUBJECT, "Mutex", Holding),
+    Entry::of::<Ours<RwLock<u64>>>(SUBJECT, "RwLock, a writer", Holding),
+    Entry::of::<Ours<Permits>>(SUBJECT, "Permits", Holding),
+    Entry::of::<Ours<Semaphore>>(SUBJECT, "Semaphore (has no owners)", Holding).may_hang(),
+    Entry::of::<Waits<Semaphore>>(SUBJECT, "Semaphore", Waiting).asks_later(),
+    Entry::of::<Waits<Event>>(SUBJECT, "Event, auto-reset", Waiting).asks_later(),
+    Entry::of::<Waits<Flag>>(SUBJECT, "Condvar", Waiting).asks_later(),
+    Entry::of::<Parties>(SUBJECT, "Barrier", Waiting),
+    Entry::of::<Pipe>(SUBJECT, "Pipe", Writing),
+    Entry::of::<Reader>(SUBJECT, "Pipe, the receiver", Waiting).asks_later(),
+    Entry::of::<Queue>(SUBJECT, "Queue", Writing).asks_later(),
+    Entry::of::<Locked<Plain>>(GLIBC, "pthread mutex", Holding),
+    Entry::of::<Locked<Robust>>(GLIBC, "robust pthread mutex", Holding),
+    Entry::of::<Permit>(GLIBC, "sem_t", Holding),
+    Entry::of::<Handed<Semaphores>>(GLIBC, "sem_t", Waiting).asks_later(),
+    Entry::of::<Handed<condvar::Pthread>>(GLIBC, "pthread condvar", Waiting).asks_later(),
+    Entry::of::<Round>(GLIBC, "pthread barrier", Waiting),
+    Entry::of::<Bytes>(KERNEL, "pipe(2)", Writing),
+    Entry::of::<Stream>(KERNEL, "UnixStream", Writing),
+    #[cfg(feature = "peers")]
+    Entry::of::<raw_sync::Owned>(raw_sync::NAME, "Mutex", Holding),
+    #[cfg(feature = "peers")]
+    Entry::of::<servo::Dying>(servo::NAME, "bytes_channel", Writing),
+    #[cfg(feature = "peers")]
+    Entry::of::<Writes<[u8], shmem_ipc::Ring<65536>>>(shmem_ipc::NAME, "Sender", Writing),
+    #[cfg(feature = "peers")]
+    Entry::of::<Writes<[u8], ipmpsc::Rings<65536>>>(ipmpsc::NAME, "Sender", Writing),
+    #[cfg(feature = "peers")]
+    Entry::of::<Writes<Note, iceoryx2::Services>>(iceoryx2::NAME, "Publisher", Writing),
+];
+
+/// What is only for the threads of a process.
+const THREADS_ONLY: &[(&str, &str, When)] = &[
+    ("std", "Mutex, RwLock, Condvar, Barrier", Holding),
+    ("crossbeam-channel", "bounded", Writing),
+    ("rtrb", "RingBuffer", Writing),
+    #[cfg(feature = "peers")]
+    (parking_lot::NAME, "Mutex, RwLock", Holding),
+];
+
+/// The name of the table in the list of cases.
+pub const NAME: &str = "killed";
+
+/// Fills the rows, one after the other, with `kills` kills each, and no survivor waiting for longer than `bound`.
+///
+/// # Errors
+/// The first one, when all other rows are filled.
+pub fn run(kills: usize, bound: Duration, mut add: impl FnMut(Row)) -> io::Result<()> {
+    let mut result = Ok(());
+    for (index, entry) in ENTRIES.iter().enumerate() {
+        progress::round(index, ENTRIES.len());
+        match entry.run(index, kills, bound) {
+            Ok(row) => add(row),
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    for (whose, what, when) in THREADS_ONLY {
+        let outcome = Outcome::Absent("for the threads of one process, which die together".into());
+        add(Row { whose, what: what.to_string(), when: *when, outcome });
+    }
+    for rows in [ours(bound), peers(bound)] {
+        match rows {
+            Ok(rows) => rows.into_iter().for_each(&mut add),
+            Err(error) => result = result.and(Err(error)),
+        }
+    }
+    result
+}
+
+/// A process of ours that is killed while another one waits for its end.
+fn ours(bound: Duration) -> io::Result<Vec<Row>> {
+    let mut process = shmkit::process::spawn(park_for_ever, ()).map_err(other)?;
+    let begun = Instant::now();
+    process.kill()?;
+    let outcome = match process.join_timeout(bound) {
+        Err(JoinError::TimedOut { .. }) => return Err(other("join of a killed process hangs")),
+        Err(error) => Outcome::Told(begun.elapsed(), error.to_string()),
+        Ok(()) => return Err(other("a killed process has answered")),
+    };
+    Ok(vec![Row { whose: SUBJECT, what: "a process that is joined".into(), when: Working, outcome }])
+}
+
+fn park_for_ever((): ()) {
+    loop {
+        thread::park();
+    }
+}
+
+#[cfg(feature = "peers")]
+fn peers(bound: Duration) -> io::Result<Vec<Row>> {
+    let mut rows = vec![procspawn::killed(bound)?];
+    rows.extend(python::killed(bound)?);
+    rows.extend(boost::killed(bound)?);
+    Ok(rows)
+}
+
+#[cfg(not(feature = "peers"))]
+fn peers(_: Duration) -> io::Result<Vec<Row>> {
+    Ok(Vec::new())
+}
+
+fn other(what: impl ToString) -> io::Error {
+    io::Error::other(what.to_string())
+}

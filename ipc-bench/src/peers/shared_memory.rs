@@ -1,0 +1,19 @@
+//! The crate shared_memory: named memory, and nothing else.
+//!
+//! Used as its documentation says: `ShmemConf` with a size and a name of the system's, `create` in the process that owns it; the
+//! owner removes the name when it is dropped. A name that a killed owner leaves stays until it is removed by hand.
+
+use std::io;
+
+use shared_memory::ShmemConf;
+
+/// The name in results.
+pub const NAME: &str = "shared_memory";
+
+/// Makes memory of that name and size, and removes it.
+///
+/// # Errors
+/// Those of making it.
+pub fn create(name: &str, size: usize) -> io::Result<()> {
+    ShmemConf::new().os_id(name).size(size).create().map(drop).map_err(io::Error::other)
+}
