@@ -25,7 +25,7 @@ use shmkit_core::{Tailed, crash_point};
 
 use crate::end::{End, Head};
 #[cfg(not(ipc_loom))]
-use crate::endpoint::sealed::{Reservation, Role};
+use crate::endpoint::sealed::{OnTicket, Role};
 use crate::ends::{Claim, Side};
 use crate::error::OpenError;
 
@@ -131,13 +131,13 @@ pub(crate) mod one_way {
         H::hold(ring, claim, None)
     }
 
-    pub(crate) fn reservation<H: Half>(
+    pub(crate) fn on_ticket<H: Half>(
         region: &Region,
         name: &str,
         token: Token,
-        act: Reservation,
+        act: OnTicket,
     ) -> Result<(), OpenError> {
-        Ok(region.get_tailed::<H::Ring>(name)?.ends().reservation(H::SIDE, token, act)?)
+        Ok(region.get_tailed::<H::Ring>(name)?.ends().on_ticket(H::SIDE, token, act)?)
     }
 }
 
@@ -186,16 +186,16 @@ pub(crate) mod both_ways {
         with_receiver(sender, receiving.and_then(|receiving| R::hold(into, receiving, Some(out))))
     }
 
-    pub(crate) fn reservation<R: Head>(
+    pub(crate) fn on_ticket<R: Head>(
         region: &Region,
         name: &str,
         token: Token,
-        act: Reservation,
+        act: OnTicket,
     ) -> Result<(), OpenError> {
         let (into, out) = rings::<R>(&region.get_tailed(name)?)?;
-        out.ends().reservation(Side::Sender, token, act)?;
-        crash_point!("duplex.reservation.between");
-        Ok(into.ends().reservation(Side::Receiver, token, act)?)
+        out.ends().on_ticket(Side::Sender, token, act)?;
+        crash_point!("duplex.on_ticket.between");
+        Ok(into.ends().on_ticket(Side::Receiver, token, act)?)
     }
 
     /// The ring forth and the ring back.
@@ -236,8 +236,8 @@ macro_rules! one_way_endpoint {
                 $crate::duplex::one_way::claim_reserved(region, name, token)
             }
 
-            fn reservation(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::Reservation) -> Result<(), $crate::OpenError> {
-                $crate::duplex::one_way::reservation::<Self>(region, name, token, act)
+            fn on_ticket(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::OnTicket) -> Result<(), $crate::OpenError> {
+                $crate::duplex::one_way::on_ticket::<Self>(region, name, token, act)
             }
         }
     };
@@ -274,9 +274,9 @@ macro_rules! duplex_endpoint {
                 Ok(Self { sender, receiver })
             }
 
-            fn reservation(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::Reservation) -> Result<(), $crate::OpenError> {
+            fn on_ticket(region: &shmkit_core::Region, name: &str, token: shmkit_core::identity::Token, act: $crate::endpoint::sealed::OnTicket) -> Result<(), $crate::OpenError> {
                 type Ring<H> = <H as $crate::duplex::Half>::Ring;
-                $crate::duplex::both_ways::reservation::<Ring<$sender>>(region, name, token, act)
+                $crate::duplex::both_ways::on_ticket::<Ring<$sender>>(region, name, token, act)
             }
         }
     };

@@ -1,9 +1,10 @@
 //! How channels are made and opened.
 
-use shmkit_core::{Error, Region, RegionOptions};
+use shmkit_core::{Error, Region, RegionOptions, UntrustedRegion};
 
 use crate::error::OpenError;
 use crate::ticket::Ticket;
+use crate::untrusted::UntrustedEnd;
 
 /// What a channel is called in a region of its own.
 pub(crate) const NAME: &str = "channel";
@@ -168,6 +169,24 @@ impl ChannelOptions {
         E::insert(region, name, self.capacity, self.successors)
     }
 
+    /// Puts a channel into a region whose peers are not trusted, under `name`, and opens the first end of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create_in`](Self::create_in); [`Error::Busy`].
+    ///
+    /// # Examples
+    ///
+    /// See [`UntrustedEnd`].
+    pub fn create_in_untrusted<E: Endpoint>(
+        &self,
+        region: &UntrustedRegion,
+        name: &str,
+    ) -> Result<UntrustedEnd<E>, OpenError> {
+        // SAFETY: the end is not used but through what this returns.
+        UntrustedEnd::of(self.create_in(unsafe { region.as_region() }, name))
+    }
+
     /// Makes a channel without a name, and opens both ends of it in this process: for two threads.
     ///
     /// # Errors
@@ -214,12 +233,12 @@ pub(crate) mod sealed {
         Second,
     }
 
-    /// What to do with a reservation.
+    /// What to do with an end that a ticket is for.
     #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-    pub enum Reservation {
-        /// Make it, of an end that nobody has.
-        Make,
-        /// Look whether it still stands.
+    pub enum OnTicket {
+        /// Reserve it. Nobody has it.
+        Reserve,
+        /// Look whether it still is reserved.
         Check,
         /// Close the end if nobody has come.
         Close,
@@ -239,7 +258,7 @@ pub(crate) mod sealed {
         /// Makes the second end, which is reserved under `token`, that of the calling process.
         fn claim_reserved(region: &Region, name: &str, token: Token) -> Result<Self, OpenError>;
 
-        /// Does something with the reservation of the second end under `token`.
-        fn reservation(region: &Region, name: &str, token: Token, act: Reservation) -> Result<(), OpenError>;
+        /// Does something with the second end, which is, or is to be, reserved under `token`.
+        fn on_ticket(region: &Region, name: &str, token: Token, act: OnTicket) -> Result<(), OpenError>;
     }
 }

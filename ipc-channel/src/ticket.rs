@@ -35,7 +35,7 @@ use std::sync::{Mutex, PoisonError};
 use shmkit_core::identity::Token;
 use shmkit_core::{Error, Placeholder, Region};
 
-use crate::endpoint::sealed::Reservation;
+use crate::endpoint::sealed::OnTicket;
 use crate::endpoint::{Endpoint, NAME};
 use crate::error::{OpenError, SendError};
 
@@ -89,7 +89,7 @@ impl<E: Endpoint> Ticket<E> {
     /// Reserves the second end of the channel in `region`.
     pub(crate) fn new(region: &Region) -> Result<Self, OpenError> {
         let ticket = Self::of(Placeholder::new(region)?);
-        E::reservation(region, NAME, ticket.held()?.token(), Reservation::Make)?;
+        E::on_ticket(region, NAME, ticket.held()?.token(), OnTicket::Reserve)?;
         Ok(ticket)
     }
 
@@ -223,7 +223,7 @@ impl<E: Endpoint> Ticket<E> {
     /// Looks whether `file` is that of a ticket for this kind of end.
     fn look_at(file: BorrowedFd<'_>, token: Token) -> Result<Region, OpenError> {
         let region = Placeholder::region_of(file)?;
-        E::reservation(&region, NAME, token, Reservation::Check)?;
+        E::on_ticket(&region, NAME, token, OnTicket::Check)?;
         Ok(region)
     }
 
@@ -242,7 +242,7 @@ impl<E: Endpoint> Drop for Ticket<E> {
     fn drop(&mut self) {
         if let Ok(held) = self.held() {
             // What has been taken is not closed. If the region is scribbled over, the placeholder's death tells the same.
-            let _ = E::reservation(held.region(), NAME, held.token(), Reservation::Close);
+            let _ = E::on_ticket(held.region(), NAME, held.token(), OnTicket::Close);
         }
     }
 }

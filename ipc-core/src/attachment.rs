@@ -37,6 +37,8 @@ pub(crate) struct Terms {
     pub(crate) unlink_on_drop: bool,
     /// A thread may be started that hears and tells of deaths.
     pub(crate) keeper: bool,
+    /// Whether the others in it keep to the rules.
+    pub(crate) trusted: bool,
 }
 
 /// A mapped region of which this process is a participant. There is one per region and process, however often it is opened.
@@ -90,6 +92,11 @@ impl Attachment {
         &self.region
     }
 
+    /// Whether the others in it are trusted to keep to the rules.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.region.is_trusted()
+    }
+
     #[inline]
     pub(crate) fn news(&self) -> &News {
         &self.region.fixed().news
@@ -130,6 +137,8 @@ impl Attachment {
             }
         }
         if let Some(of_parent) = participation.take() {
+            self.index.store(usize::MAX, Relaxed);
+            self.has_keeper.store(false, Relaxed);
             of_parent.forget();
         }
         let participants = self.participants();
@@ -188,17 +197,20 @@ impl Attachment {
     fn leave(&self, mine: Participation) {
         // A signal handler may fork meanwhile; in the child, this is its parent's business.
         let is_parents = || !identity::drawn().is_some_and(|own| own.is_same_process(mine.token));
+        let is_whole = self.region.check_size().is_ok();
         if let Some(seat) = &mine.seat {
             let participants = self.participants();
             let liveness = participants.liveness_word(mine.index);
-            seat.close(|| is_parents() || liveness.load(Relaxed) & OWNER_DIED != 0);
+            seat.close(|| is_parents() || is_whole && liveness.load(Relaxed) & OWNER_DIED != 0);
         }
         if is_parents() {
             mine.forget();
             return;
         }
         crash_point!("detach.after_close");
-        self.participants().leave(mine.index, mine.token);
+        if is_whole {
+            self.participants().leave(mine.index, mine.token);
+        }
         crash_point!("detach.after_leave");
         if let Some(seat) = mine.seat {
             // A window that cannot be cleared keeps its slot: it still shows the region's page.

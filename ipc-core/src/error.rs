@@ -47,6 +47,11 @@ pub enum Error {
     },
     /// The size of the memory file could still be changed by others.
     NotSealed,
+    /// This process has the region open already, on other terms: it is either one whose peers are trusted, or one whose are not.
+    OtherTrust {
+        /// Whether it has it open as one whose peers are trusted.
+        trusted: bool,
+    },
     /// The memory for the region, or the room for the object in it, is not to be had.
     NoSpace {
         /// What was asked for, in bytes.
@@ -130,6 +135,11 @@ impl fmt::Display for Error {
             Self::NotSealed => f.write_str(
                 "the file is not sealed against changes of its size: pass on the file of an anonymous region",
             ),
+            Self::OtherTrust { trusted } => {
+                let (is, asked) =
+                    if *trusted { ("a Region", "an UntrustedRegion") } else { ("an UntrustedRegion", "a Region") };
+                write!(f, "this process has the region open as {is}, and so it cannot have it as {asked}")
+            }
             Self::NoSpace { bytes } => write!(f, "no space for {bytes} bytes: ask for less, or make the region larger"),
             Self::TooManyParticipants { capacity } => write!(
                 f,

@@ -308,6 +308,15 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
     });
 }
 
+/// Whether a thread sleeps on several futexes, as all waits of the library do, without a deadline: it has looked around for the last time, and
+/// only somebody who wakes it gets it on.
+pub(crate) fn sleeps_until_woken(pid: u32, thread: u32) -> bool {
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
+    let mut call = call.split(' ');
+    // The address of the deadline is the fourth argument.
+    call.next() == Some(&libc::SYS_futex_waitv.to_string()) && call.nth(3) == Some("0x0")
+}
+
 /// Waits until the keepers of a process have looked at all that has happened so far, have seen that the others have, too, and sleep
 /// until they are told of something. While another one has not looked yet, they look again by themselves, and find more than
 /// they are told.
@@ -315,12 +324,8 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
 pub(crate) fn until_keepers_settled(pid: u32) {
     for thread in fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten() {
         if fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper") {
-            until("a keeper asleep without a deadline", || {
-                let call = fs::read_to_string(thread.path().join("syscall")).unwrap_or_default();
-                let mut call = call.split(' ');
-                // The address of the deadline is the fourth argument.
-                call.next() == Some(&libc::SYS_futex_waitv.to_string()) && call.nth(3) == Some("0x0")
-            });
+            let id = thread.file_name().to_string_lossy().parse().expect("a thread id");
+            until("a keeper asleep without a deadline", || sleeps_until_woken(pid, id));
         }
     }
 }

@@ -4,7 +4,7 @@ use shmkit::shim::crash::arm;
 use shmkit::{Barrier, BarrierError, BarrierWaitResult, Region, Shm};
 
 use crate::common::{BOUND, Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died};
+use crate::{Scene, has_died, until_sleeps, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("barrier_first", arrive_first),
@@ -74,7 +74,7 @@ fn mend(stage: &Stage, barrier: &Barrier, victim: &Child, partner: &mut Child) {
 fn arrive_first(_other: &Name, victim: &mut Child, stage: &Stage) {
     let (barrier, mut partner) = scene(stage);
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || barrier.waiting() == 1);
+    until_sleeps_or_dies(victim);
     partner.tell("wait");
     // One that has completed the round and dies then has not broken that.
     let said = partner.hear();
@@ -86,7 +86,7 @@ fn arrive_first(_other: &Name, victim: &mut Child, stage: &Stage) {
 fn arrive_last(_other: &Name, victim: &mut Child, stage: &Stage) {
     let (barrier, mut partner) = scene(stage);
     partner.tell("wait");
-    partner.until_asleep();
+    until_sleeps(&partner);
     victim.tell("go");
     let said = partner.hear();
     assert!(said == "ok" || said == "broken", "{said}");
@@ -97,7 +97,7 @@ fn arrive_last(_other: &Name, victim: &mut Child, stage: &Stage) {
 fn abort_before_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let (barrier, mut partner) = scene(stage);
     partner.tell("wait");
-    partner.until_asleep();
+    until_sleeps(&partner);
     victim.tell("go");
     partner.expect("broken");
     mend(stage, &barrier, victim, &mut partner);

@@ -2,12 +2,13 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
+use std::time::Duration;
 
 use shmkit::shim::crash::arm;
 use shmkit::{Condvar, LockError, MutexGuard, Shm};
 
 use crate::common::{BOUND, Child, Name, Parent, Stage, thread_id, until, until_in_futex};
-use crate::{Scene, has_died};
+use crate::{Scene, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[("condvar_wait", among_waiters), ("condvar_notify", before_waiters)];
 
@@ -19,10 +20,10 @@ fn lock(stage: &Stage) -> MutexGuard<'_, [u64; 16]> {
 }
 
 /// Waits until the first number is not 0 any more, and passes the news on.
-fn wait(stage: &Stage, changed: &Condvar) {
+fn wait(stage: &Stage, changed: &Condvar, bound: Duration) {
     let mut guard = lock(stage);
     loop {
-        match changed.wait_timeout_while(guard, BOUND, |numbers| numbers[0] == 0) {
+        match changed.wait_timeout_while(guard, bound, |numbers| numbers[0] == 0) {
             Ok((guard, result)) => {
                 assert!(!result.timed_out(), "nobody tells");
                 drop(guard);
@@ -40,7 +41,7 @@ fn wait(stage: &Stage, changed: &Condvar) {
 
 fn asleep(stage: &Stage, thread: usize, changed: &Condvar) {
     stage.board[THREADS + thread].store(thread_id().into(), Relaxed);
-    wait(stage, changed);
+    wait(stage, changed, BOUND);
 }
 
 fn until_asleep(stage: &Stage, thread: usize) {
@@ -52,10 +53,7 @@ fn until_asleep(stage: &Stage, thread: usize) {
 fn among_waiters(_other: &Name, victim: &mut Child, stage: &Stage) {
     let changed = stage.region.insert("changed", Condvar::new()).expect("room");
     victim.tell("go");
-    until("the victim asleep or dead", || {
-        has_died(victim) || crate::sleeps(victim) && stage.board[THREADS].load(Relaxed) == 1
-    });
-    stage.board[THREADS].store(0, Relaxed);
+    until_sleeps_or_dies(victim);
     thread::scope(|scope| {
         scope.spawn(|| asleep(stage, 0, &changed));
         until_asleep(stage, 0);
@@ -84,9 +82,9 @@ pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at:
     parent.expect("go");
     let changed: Shm<Condvar> = stage.region.get("changed").expect("the condvar");
     if scene == "condvar_wait" {
-        stage.board[THREADS].store(1, Relaxed);
         arm(die_at);
-        wait(&stage, &changed);
+        // Without a deadline, so that the sweep can tell when it sleeps.
+        wait(&stage, &changed, Duration::MAX);
     } else {
         lock(&stage)[0] = 1;
         arm(die_at);

@@ -4,7 +4,7 @@ use shmkit::shim::crash::arm;
 use shmkit::{Event, Region};
 
 use crate::common::{Child, Name, Parent, Stage, fork, until};
-use crate::{Scene, has_died};
+use crate::{Scene, has_died, until_sleeps, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("event_set", set_for_a_sleeper),
@@ -58,7 +58,7 @@ fn set_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     stage.region.insert("event", Event::new()).expect("room");
     let mut waiter = waiter(stage);
     waiter.tell("wait");
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     victim.tell("go");
     waiter.expect("released");
 }
@@ -68,7 +68,7 @@ fn set_in_a_child_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage
     let event = stage.region.insert("event", Event::new()).expect("room");
     let mut waiter = waiter(stage);
     waiter.tell("wait");
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     victim.tell("go");
     victim.expect("done");
     if !event.is_set() {
@@ -83,9 +83,9 @@ fn wait_beside_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let event = stage.region.insert("event", Event::auto_reset()).expect("room");
     let mut waiter = waiter(stage);
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || crate::sleeps(victim));
+    until_sleeps_or_dies(victim);
     waiter.tell("wait");
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     event.set();
     until("one of them released", || waiter.has_said() || has_died(victim));
     // One for the other, if that has not had it yet. While the first is not taken, this is none.

@@ -7,7 +7,7 @@ use shmkit::shim::crash::arm;
 use shmkit::{InitError, OnceLock, Shm};
 
 use crate::common::{BOUND, Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died, sleeps};
+use crate::{Scene, has_died, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] =
     &[("once_make", beside_one_who_waits), ("once_fail", beside_one_who_waits), ("once_wait", beside_one_who_makes)];
@@ -36,8 +36,7 @@ fn beside_one_who_makes(_other: &Name, victim: &mut Child, stage: &Stage) {
     let value = stage.region.insert("value", Value::new()).expect("room");
     let made = value.get_or_init(|| {
         victim.tell("go");
-        let waits = || word(&value).load(Relaxed) & 1 == 1 && sleeps(victim);
-        until("the victim asleep or dead", || has_died(victim) || waits());
+        until_sleeps_or_dies(victim);
         OF_OTHER
     });
     assert_eq!(made.expect("a value"), &OF_OTHER);

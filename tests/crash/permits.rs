@@ -1,14 +1,12 @@
 //! Scenes of the crash sweep around permits.
 
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shmkit::shim::crash::arm;
 use shmkit::{Permits, Shm};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died, has_stopped, sleeps};
+use crate::{Scene, has_died, has_stopped, until_sleeps, until_sleeps_or_dies};
 
 /// What the victims do.
 pub(crate) const SCENES: &[(&str, Scene)] = &[
@@ -24,14 +22,6 @@ fn insert(stage: &Stage, count: u32) -> Shm<Permits> {
 
 fn open(stage_name: &str) -> Shm<Permits> {
     Stage::open(stage_name).region.get("permits").expect("the permits")
-}
-
-/// Lets the victim go, and waits until it sleeps or is dead.
-fn let_sleep(victim: &mut Child, permits: &Permits) {
-    // SAFETY: the second word of the permits is this atomic.
-    let gate: &AtomicU32 = unsafe { &*std::ptr::from_ref(permits).cast::<AtomicU32>().add(1) };
-    victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || (gate.load(Relaxed) & 1 == 1 && sleeps(victim)));
 }
 
 /// Starts a process that takes a permit, says so, and gives it back when told.
@@ -71,9 +61,10 @@ fn alone_with(victim: &mut Child, permits: &Permits) {
 pub(crate) fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
     let permits = insert(stage, 1);
     let held = permits.acquire().expect("a free one");
-    let_sleep(victim, &permits);
+    victim.tell("go");
+    until_sleeps_or_dies(victim);
     let mut waiter = start_waiter(stage);
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     drop(held);
     waiter.expect("ok");
     waiter.tell("end");
@@ -86,9 +77,10 @@ pub(crate) fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
 pub(crate) fn before_another_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let permits = insert(stage, 2);
     let held = [permits.acquire().expect("a free one"), permits.acquire().expect("a free one")];
-    let_sleep(victim, &permits);
+    victim.tell("go");
+    until_sleeps_or_dies(victim);
     let mut waiter = start_waiter(stage);
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     [&*victim, &waiter].iter().for_each(|child| child.signal(libc::SIGSTOP));
     until("the victim stopped or dead", || has_died(victim) || has_stopped(victim));
     until("the other stopped", || has_stopped(&waiter));

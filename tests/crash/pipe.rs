@@ -4,7 +4,7 @@ use shmkit::shim::crash::arm;
 use shmkit::{ChannelOptions, Endpoint, OpenError, Pipe, Region};
 
 use crate::common::{Child, Name, Net, PIPE, Parent, Stage, Talker, until};
-use crate::{Scene, has_died};
+use crate::{Scene, has_died, until_sleeps, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("pipe_create", create_before_the_other),
@@ -66,7 +66,8 @@ fn create_before_the_other(_other: &Name, victim: &mut Child, stage: &Stage) {
 /// The victim opens the pipe, of which the other end waits for a message, and closes it.
 fn open_while_the_other_waits(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut talker = maker(stage, "create 1");
-    talker.sleep_in("recv");
+    talker.tell("recv");
+    until_sleeps(&talker);
     victim.tell("go");
     assert_eq!(talker.reply().text, "Disconnected");
     // Between the closes of its two halves it still receives, until its death is known.
@@ -94,7 +95,8 @@ fn open_what_is_half_closed(_other: &Name, victim: &mut Child, stage: &Stage) {
 /// The victim sends more than there is room for to a process that sleeps.
 fn send_to_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut talker = maker(stage, "create 1");
-    talker.sleep_in("drain 0");
+    talker.tell("drain 0");
+    until_sleeps(&talker);
     victim.tell("go");
     let drained = talker.reply().text;
     assert!((0..=3).any(|count| drained == format!("{count} Disconnected")), "{drained}");
@@ -104,7 +106,8 @@ fn send_to_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
 fn receive_from_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut talker = maker(stage, "create 1");
     assert_eq!(talker.ask("send 0"), "ok");
-    talker.sleep_in("stream 1");
+    talker.tell("stream 1");
+    until_sleeps(&talker);
     victim.tell("go");
     assert_eq!(talker.reply().text, "Disconnected(..)");
 }
@@ -113,7 +116,7 @@ fn receive_from_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
 fn wait_for_a_message(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut talker = maker(stage, "create 1");
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || crate::sleeps(victim));
+    until_sleeps_or_dies(victim);
     // To one who is dead, or lives and takes it.
     let sent = talker.ask("send 7");
     assert!(["ok", "Disconnected(..) 7"].contains(&sent.as_str()), "{sent}");

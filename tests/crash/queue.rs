@@ -7,7 +7,7 @@ use shmkit::shim::crash::arm;
 use shmkit::{Queue, RecvError, Region};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died, sleeps};
+use crate::{Scene, has_died, until_sleeps, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("queue_create", create),
@@ -89,7 +89,7 @@ fn send_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let queue = queue(stage);
     let mut sleeper = party(stage);
     sleeper.tell("recv");
-    sleeper.until_asleep();
+    until_sleeps(&sleeper);
     victim.tell("go");
     until("the victim's end, or what it sent", || sleeper.has_said() || has_died(victim));
     queue.send(2).expect("room");
@@ -109,9 +109,12 @@ fn send_several_for_nobody(_other: &Name, victim: &mut Child, stage: &Stage) {
     let queue = queue(stage);
     assert!(matches!(queue.recv_timeout(Duration::from_millis(1)), Err(RecvError::TimedOut)));
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || (queue.len() == 2 && sleeps(victim)));
-    let mut received: Vec<u64> = std::iter::from_fn(|| queue.recv_timeout(Duration::from_millis(100)).ok()).collect();
-    until("the victim's end", || has_died(victim));
+    until_sleeps_or_dies(victim);
+    let mut received = Vec::new();
+    until("the victim's end", || {
+        received.extend(queue.try_recv());
+        has_died(victim)
+    });
     received.extend(std::iter::from_fn(|| queue.try_recv().ok()));
     assert!([1, 2, 3].starts_with(&received), "{received:?}");
     queue.send(9).expect("room");
@@ -139,7 +142,7 @@ fn receive_for_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     queue.send_slice(&[1, 2]).expect("room");
     let mut sleeper = party(stage);
     sleeper.tell("send");
-    sleeper.until_asleep();
+    until_sleeps(&sleeper);
     victim.tell("go");
     until("the victim's end", || has_died(victim));
     let first = queue.recv().expect("a message");
@@ -154,9 +157,9 @@ fn wait_beside_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let queue = queue(stage);
     let mut sleeper = party(stage);
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || sleeps(victim));
+    until_sleeps_or_dies(victim);
     sleeper.tell("recv");
-    sleeper.until_asleep();
+    until_sleeps(&sleeper);
     queue.send(1).expect("room");
     until("one of them got on", || sleeper.has_said() || has_died(victim));
     // One for the other, if that has not had it yet.
@@ -170,9 +173,9 @@ fn panic_beside_a_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let queue = queue(stage);
     let mut sleeper = party(stage);
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || sleeps(victim));
+    until_sleeps_or_dies(victim);
     sleeper.tell("recv");
-    sleeper.until_asleep();
+    until_sleeps(&sleeper);
     queue.send(1).expect("room");
     sleeper.expect("Ok(1)");
     // If it did not wake up first, it does now.
@@ -188,7 +191,7 @@ fn close_for_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
     let mut sleepers = [party(stage), party(stage)];
     for sleeper in &mut sleepers {
         sleeper.tell("recv");
-        sleeper.until_asleep();
+        until_sleeps(sleeper);
     }
     victim.tell("go");
     until("the victim's end", || has_died(victim));

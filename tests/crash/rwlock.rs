@@ -9,7 +9,7 @@ use std::time::Duration;
 use shmkit::shim::crash::arm;
 use shmkit::{LockError, LockResult, Region, RwLock, RwLockWriteGuard, Shm};
 
-use super::{Scene, has_died, sleeps};
+use super::{Scene, has_died, until_sleeps_or_dies};
 use crate::common::{Child, Name, Parent, Stage, fork, until};
 
 /// Two numbers that a writer raises one after the other.
@@ -103,7 +103,7 @@ fn behind_writer(_other: &Name, victim: &mut Child, stage: &Stage) {
     victim.expect("prepared");
     let guard = lock.write().expect("a new lock");
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || sleeps(victim));
+    until_sleeps_or_dies(victim);
     thread::scope(|scope| {
         scope.spawn(|| read(&lock));
         scope.spawn(|| write(&lock));
@@ -120,7 +120,7 @@ fn behind_reader(_other: &Name, victim: &mut Child, stage: &Stage) {
     victim.expect("prepared");
     let guard = lock.read().expect("a new lock");
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || (gate(&lock) == WAITING && sleeps(victim)));
+    until_sleeps_or_dies(victim);
     if has_died(victim) {
         read(&lock);
     }

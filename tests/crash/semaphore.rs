@@ -1,14 +1,12 @@
 //! Scenes of the crash sweep around a semaphore.
 
-use std::sync::atomic::AtomicU32;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use shmkit::shim::crash::arm;
 use shmkit::{Semaphore, Shm};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died, has_stopped, sleeps};
+use crate::{Scene, has_died, has_stopped, until_sleeps, until_sleeps_or_dies};
 
 /// What the victims do.
 pub(crate) const SCENES: &[(&str, Scene)] = &[
@@ -27,19 +25,11 @@ fn open(stage_name: &str) -> Shm<Semaphore> {
     Stage::open(stage_name).region.get("semaphore").expect("the semaphore")
 }
 
-/// Lets the victim go, and waits until it sleeps or is dead.
-fn let_sleep(victim: &mut Child, semaphore: &Semaphore) {
-    // SAFETY: a semaphore begins with this atomic word.
-    let state: &AtomicU32 = unsafe { &*std::ptr::from_ref(semaphore).cast() };
-    victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || (state.load(Relaxed) >> 30 != 0 && sleeps(victim)));
-}
-
 /// Starts a process that waits for `n` permits and then gives them back, asleep.
 fn start_waiter(stage: &Stage, n: u32) -> Child {
     let mut waiter = Child::spawn("semaphore_waiter", &[stage.name(), &n.to_string()]);
     waiter.expect("here");
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     waiter
 }
 
@@ -70,7 +60,8 @@ pub(crate) fn beside_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) 
 
 pub(crate) fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
     let semaphore = insert(stage, 0);
-    let_sleep(victim, &semaphore);
+    victim.tell("go");
+    until_sleeps_or_dies(victim);
     let waiter = start_waiter(stage, 1);
     semaphore.release().expect("room");
     all_get_on(victim, &semaphore, 1, &mut [waiter]);
@@ -78,7 +69,8 @@ pub(crate) fn among_sleepers(_other: &Name, victim: &mut Child, stage: &Stage) {
 
 pub(crate) fn among_sleepers_for_many(_other: &Name, victim: &mut Child, stage: &Stage) {
     let semaphore = insert(stage, 0);
-    let_sleep(victim, &semaphore);
+    victim.tell("go");
+    until_sleeps_or_dies(victim);
     let waiter = start_waiter(stage, 2);
     semaphore.release_many(2).expect("room");
     all_get_on(victim, &semaphore, 2, &mut [waiter]);
@@ -87,7 +79,8 @@ pub(crate) fn among_sleepers_for_many(_other: &Name, victim: &mut Child, stage: 
 /// Two permits come while both are stopped, so the victim leaves one behind and passes a wake-up on.
 pub(crate) fn before_another_sleeper(_other: &Name, victim: &mut Child, stage: &Stage) {
     let semaphore = insert(stage, 0);
-    let_sleep(victim, &semaphore);
+    victim.tell("go");
+    until_sleeps_or_dies(victim);
     let mut waiter = start_waiter(stage, 1);
     [&*victim, &waiter].iter().for_each(|child| child.signal(libc::SIGSTOP));
     until("the victim stopped or dead", || has_died(victim) || has_stopped(victim));

@@ -1,14 +1,11 @@
 //! The sweep through a wait for several things.
 
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
-
 use shmkit::shim::crash::arm;
 use shmkit::wait::Source;
 use shmkit::{ChannelOptions, Event, Receiver, Region, Semaphore, Shm, wait_any};
 
 use crate::common::{Child, Name, Parent, Stage, until};
-use crate::{Scene, has_died};
+use crate::{Scene, has_died, until_sleeps, until_sleeps_or_dies};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("wait_any_event", beside_one_who_wants_the_set),
@@ -63,21 +60,15 @@ fn things(stage: &Stage) -> (Shm<Event>, Shm<Event>, Shm<Semaphore>) {
     (stop, event, stage.region.insert("permits", Semaphore::new(0).expect("a bound")).expect("room"))
 }
 
-/// Whether somebody has asked to be woken by the event.
-fn is_waited_for(event: &Event) -> bool {
-    // SAFETY: an event is this one atomic word.
-    unsafe { &*std::ptr::from_ref(event).cast::<AtomicU64>() }.load(Relaxed) & 2 != 0
-}
-
 /// The victim waits for all, and another process, after it, for one thing, which there is to be once.
 fn beside(victim: &mut Child, stage: &Stage, order: &str, cause: impl FnOnce(&Event, &Semaphore)) {
     let (stop, event, permits) = things(stage);
     let mut waiter = Child::spawn("wait_any_waiter", &[stage.name()]);
     waiter.expect("here");
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || is_waited_for(&stop) && crate::sleeps(victim));
+    until_sleeps_or_dies(victim);
     waiter.tell(order);
-    waiter.until_asleep();
+    until_sleeps(&waiter);
     cause(&event, &permits);
     waiter.expect("released");
     stop.set();
@@ -88,7 +79,7 @@ fn beside(victim: &mut Child, stage: &Stage, order: &str, cause: impl FnOnce(&Ev
 fn until_the_end(_other: &Name, victim: &mut Child, stage: &Stage) {
     let (stop, ..) = things(stage);
     victim.tell("go");
-    until("the victim asleep or dead", || has_died(victim) || is_waited_for(&stop) && crate::sleeps(victim));
+    until_sleeps_or_dies(victim);
     stop.set();
     until("the end of the victim", || has_died(victim));
 }
