@@ -111,6 +111,13 @@ impl RawLock {
         }
     }
 
+    /// The lock that `word` is, for tables that are made of words. 0 is an unlocked one.
+    #[inline]
+    pub fn of(word: &AtomicU64) -> &Self {
+        // SAFETY: a lock is nothing but its word (`repr(transparent)`), of which every value is one.
+        unsafe { &*core::ptr::from_ref(word).cast::<Self>() }
+    }
+
     /// Takes the lock, waiting for it until `deadline`.
     ///
     /// # Blocking

@@ -6,3 +6,8 @@ mod map;
 mod pool;
 mod process;
 mod vec;
+mod words;
+
+#[cfg(not(ipc_loom))]
+pub use map::MapOptions;
+pub use map::{Key, MapError, MapIter, SharedMap};
