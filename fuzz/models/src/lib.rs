@@ -11,8 +11,10 @@ mod directory;
 mod event;
 mod frames;
 mod hostile_channels;
+mod hostile_map;
 mod hostile_sync;
 mod locks;
+mod map;
 mod names;
 mod permits;
 mod pipe;
@@ -22,6 +24,7 @@ mod seen;
 mod semaphore;
 mod snapshot;
 mod stage;
+mod untrusted;
 mod values;
 
 pub use seen::Seen;
@@ -44,8 +47,10 @@ pub const TARGETS: &[Target] = &[
     Target { name: "event", run: event::run, is_exact: true },
     Target { name: "frames", run: frames::run, is_exact: true },
     Target { name: "hostile_channels", run: hostile_channels::run, is_exact: false },
+    Target { name: "hostile_map", run: hostile_map::run, is_exact: false },
     Target { name: "hostile_sync", run: hostile_sync::run, is_exact: false },
     Target { name: "locks", run: locks::run, is_exact: true },
+    Target { name: "map", run: map::run, is_exact: true },
     Target { name: "names", run: names::run, is_exact: true },
     Target { name: "permits", run: permits::run, is_exact: true },
     Target { name: "pipe", run: pipe::run, is_exact: true },
@@ -53,6 +58,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "region_bytes", run: region_bytes::run, is_exact: false },
     Target { name: "semaphore", run: semaphore::run, is_exact: true },
     Target { name: "snapshot", run: snapshot::run, is_exact: true },
+    Target { name: "untrusted", run: untrusted::run, is_exact: false },
 ];
 
 /// What the fuzz target of this name does with an input.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use shmkit::process::MapError;
 use shmkit::{Error, LockError, OpenError, RecvError, SendError, WaitError};
 
 /// Which operations have come to which results, in one run or several.
@@ -106,6 +107,17 @@ impl Kind for OpenError {
         match self {
             Self::Taken => "taken",
             Self::Closed => "closed",
+            Self::Failed(error) => error.kind(),
+            _ => "another error",
+        }
+    }
+}
+
+impl Kind for MapError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::KeyTooLong { .. } => "key too long",
             Self::Failed(error) => error.kind(),
             _ => "another error",
         }

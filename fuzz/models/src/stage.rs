@@ -116,14 +116,7 @@ impl Stage {
 
     /// Scribbles over one word of those from `start` to `end`, in bytes.
     pub(crate) fn scribble(&self, start: usize, end: usize, scribble: &Scribble) {
-        let (first, count) = (start / 8, (end - start) / 8);
-        if count == 0 {
-            return;
-        }
-        let at = first + usize::from(scribble.at) % count;
-        let from = |number: u16| self.word(first + usize::from(number) % count);
-        let token = |index: u8| self.word(TOKENS + usize::from(index % 4));
-        self.store(at, scribble.how.value(self.word(at), from, token));
+        self.other.scribble(start, end, scribble);
     }
 
     /// The same, in private bytes.
@@ -177,10 +170,11 @@ impl How {
 }
 
 /// The words of a mapping that stays until the end of the process.
-struct Words(NonNull<AtomicU64>);
+pub(crate) struct Words(NonNull<AtomicU64>);
 
 impl Words {
-    fn map(file: &File) -> Self {
+    /// The first bytes of `file`.
+    pub(crate) fn map(file: &File) -> Self {
         // SAFETY: an address range that nobody has is reserved first; the file is mapped into the middle of it.
         let base = unsafe {
             let all = libc::mmap(
@@ -205,7 +199,20 @@ impl Words {
         Self(NonNull::new(base.cast()).expect("an address"))
     }
 
-    fn all(&self) -> &[AtomicU64] {
+    /// Scribbles over one word of those from `start` to `end`, in bytes.
+    pub(crate) fn scribble(&self, start: usize, end: usize, scribble: &Scribble) {
+        let (first, count) = (start / 8, (end - start) / 8);
+        if count == 0 {
+            return;
+        }
+        let word = |number: usize| self.all()[number].load(Relaxed);
+        let at = first + usize::from(scribble.at) % count;
+        let from = |number: u16| word(first + usize::from(number) % count);
+        let token = |index: u8| word(TOKENS + usize::from(index % 4));
+        self.all()[at].store(scribble.how.value(word(at), from, token), Relaxed);
+    }
+
+    pub(crate) fn all(&self) -> &[AtomicU64] {
         // SAFETY: mapped for ever, aligned to a page; anybody may change atomics.
         unsafe { core::slice::from_raw_parts(self.0.as_ptr(), SIZE / 8) }
     }
