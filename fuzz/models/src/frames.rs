@@ -146,6 +146,7 @@ impl Way {
                 let received = self.rx.try_recv_into(&mut buffer);
                 if let (Err(RecvError::TooSmall { needed }), Some(first)) = (&received, self.model.front()) {
                     assert!(*needed == first.len() && *needed > buffer.len());
+                    assert_eq!(self.rx.try_peek().ok().as_deref(), Some(first.as_slice()), "it stays");
                     return seen.note("receive into", "too small");
                 }
                 let received = received.map(|len| {

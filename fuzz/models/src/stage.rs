@@ -17,7 +17,7 @@ pub(crate) const SIZE: usize = 32 * 1024;
 const END: usize = 136;
 
 /// The word where the tokens of the participants begin.
-const TOKENS: usize = 48;
+pub(crate) const TOKENS: usize = 48;
 
 /// One of the two unreachable pages around the region.
 const PAGE: usize = 4096;

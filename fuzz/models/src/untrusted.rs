@@ -15,12 +15,15 @@ use shmkit::{
 };
 
 use crate::seen::{Kind, Seen, kind};
-use crate::stage::{SIZE, Scribble, Words};
+use crate::stage::{SIZE, Scribble, TOKENS, Words};
 
 const NOW: Duration = Duration::ZERO;
 
 /// Where the objects begin in a region for four.
 const LOG: usize = 704;
+
+/// The word of that lock.
+const DIRECTORY_LOCK: usize = 16;
 
 /// Some calls wait for up to 100 milliseconds for one who stands in a lock. Once is enough.
 const PATIENCE: Duration = Duration::from_millis(50);
@@ -107,6 +110,8 @@ fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> 
                 Act::Scribble(scribble) => other.scribble(0, SIZE, &scribble),
                 Act::ScribbleFixed(scribble) => other.scribble(0, LOG, &scribble),
                 Act::ScribbleObjects(scribble) => other.scribble(LOG, LOG + 4096, &scribble),
+                // It would wait for a second.
+                Act::Insert(..) if is_locked(other) => seen.note("insert", "left out"),
                 act => use_it(&act, region, &mut things, seen),
             }
             if begun.elapsed() > PATIENCE {
@@ -115,6 +120,12 @@ fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> 
         }
         Ok(())
     })
+}
+
+/// Whether somebody who seems alive has the lock on the directory.
+fn is_locked(words: &Words) -> bool {
+    let identity = |word: usize| words.all()[word].load(Relaxed) >> 28;
+    identity(DIRECTORY_LOCK) != 0 && (TOKENS..TOKENS + 4).any(|word| identity(word) == identity(DIRECTORY_LOCK))
 }
 
 fn insert(region: &UntrustedRegion, things: &mut Things, which: u8, len: u16, seen: &mut Seen) {
