@@ -51,6 +51,7 @@
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
 //! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
 //! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
+//! | [`UntrustedRegion`], [`HostileSafe`] | memory shared with peers who may write what they like, and what can be had there: atomics, arrays, [`UntrustedSemaphore`], [`UntrustedEvent`], [`UntrustedEnd`], [`UntrustedQueue`] |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
@@ -61,6 +62,7 @@
 //! * Nobody takes over from a process that could still store into the region.
 //! * A stopped process (SIGSTOP) is alive: it keeps what it holds.
 //! * What is read from a region is checked before it is used.
+//! * In an [`UntrustedRegion`] each call stays memory-safe and ends within its bound, whatever peers write.
 //!
 //! # What is not
 //!

@@ -4,9 +4,9 @@ mod common;
 
 use std::time::Duration;
 
-use shmkit::{BytePipe, ChannelOptions, Endpoint, Error, OpenError, RecvError, SendError};
+use shmkit::{BytePipe, ChannelOptions, Deadline, Endpoint, Error, Event, OpenError, RecvError, SendError, wait_any};
 
-use common::{BOUND, Child, Name, Parent, Random, fork, now_ns, prompt, roles};
+use common::{BOUND, Child, Name, Parent, Random, fork, is_readable, now_ns, prompt, roles};
 
 roles!(peer, maker);
 
@@ -17,8 +17,11 @@ fn frame(len: usize, number: usize) -> Vec<u8> {
 
 /// A process that opens the second end of a pipe and does with it what it is told.
 fn peer(parent: &mut Parent) {
-    let pipe = BytePipe::open(parent.argument(0)).expect("the other end");
-    obey(parent, pipe);
+    let pipe = match parent.argument(0) {
+        "inherited" => BytePipe::inherited("frames"),
+        name => BytePipe::open(name),
+    };
+    obey(parent, pipe.expect("the other end"));
 }
 
 /// A process that makes a pipe and does with its first end what it is told.
@@ -108,6 +111,16 @@ impl Pair {
         Self::new(ChannelOptions::new().capacity(capacity))
     }
 
+    /// The peer inherits its end.
+    fn handed_over(capacity: u64) -> Self {
+        let (pipe, ticket) = ChannelOptions::new().capacity(capacity).pair::<BytePipe>().expect("a pipe");
+        let mut peer = Child::spawn_prepared("peer", &["inherited"], |command| {
+            ticket.inherit(command, "frames").expect("a command");
+        });
+        peer.expect("here");
+        Self { pipe, peer, name: Name::new() }
+    }
+
     fn peer(name: &str) -> Child {
         let mut peer = Child::spawn("peer", &[name]);
         peer.expect("here");
@@ -191,10 +204,9 @@ fn a_sender_killed_at_any_moment_has_sent_whole_frames_in_order_and_its_successo
     let mut random = Random::new();
     let name = Name::new();
     let mut pipe: BytePipe = ChannelOptions::new().capacity(512).successors(true).create(&name).expect("a pipe");
-    let lens = [5, 60, 200, 2000];
     for round in 0..60 {
         let mut peer = Pair::peer(&name);
-        let len = lens[round % lens.len()];
+        let len = LENS[round % LENS.len()];
         peer.tell(format_args!("send 1000000 {len}"));
         let patience = Duration::from_nanos(random.below(2_000_000));
         let end = std::time::Instant::now() + patience;
@@ -211,6 +223,58 @@ fn a_sender_killed_at_any_moment_has_sent_whole_frames_in_order_and_its_successo
         };
         assert!(matches!(ended, RecvError::Disconnected), "{ended:?}");
         peer.reap();
+    }
+}
+
+/// Takes frames as they come, and `wait`s when there are none, while the sender is killed.
+fn take_from_one_who_is_killed(random: &mut Random, mut pair: Pair, len: usize, wait: impl Fn(&mut BytePipe)) {
+    let Pair { pipe, peer, .. } = &mut pair;
+    peer.tell(format_args!("send 1000000 {len}"));
+    let (mut count, mut killed_at) = (0, None);
+    loop {
+        match pipe.try_recv() {
+            Ok(found) => {
+                assert!(found == frame(len, count), "frame {count} of {len} bytes");
+                count += 1;
+            }
+            Err(RecvError::Empty) => wait(pipe),
+            Err(RecvError::Disconnected) => break,
+            Err(error) => panic!("{error}"),
+        }
+        if killed_at.is_none() && count > 5 {
+            random.pause(Duration::from_micros(300));
+            killed_at = Some(peer.kill());
+        }
+    }
+    let after = Duration::from_nanos(now_ns() - killed_at.expect("it was alive until then"));
+    assert!(after < prompt(), "{after:?}");
+}
+
+/// Short frames, such as take a good part of the channel, and longer ones than that.
+const LENS: [usize; 4] = [5, 60, 200, 2000];
+
+#[test]
+fn one_who_waits_for_frames_among_other_things_is_told_of_the_death_of_the_sender() {
+    let mut random = Random::new();
+    let never = Event::new();
+    for len in LENS.repeat(6) {
+        take_from_one_who_is_killed(&mut random, Pair::with(512), len, |pipe| {
+            let ready = wait_any(&mut [&mut never.until_set(), pipe], Deadline::after(BOUND));
+            assert_eq!(ready.expect("tokens"), Some(1));
+        });
+    }
+}
+
+#[test]
+fn one_who_waits_for_frames_in_an_event_loop_is_told_of_the_death_of_the_sender() {
+    let mut random = Random::new();
+    for make in [Pair::with, Pair::handed_over] {
+        for len in LENS.repeat(3) {
+            take_from_one_who_is_killed(&mut random, make(512), len, |pipe| {
+                let readiness = pipe.readiness().expect("a descriptor");
+                assert!(is_readable(&readiness, BOUND), "nothing in {BOUND:?}");
+            });
+        }
     }
 }
 

@@ -28,11 +28,11 @@ fn set(stage: &Stage, count: u64) {
     stage.mutex.lock().or_else(LockError::into_guard).expect("the mutex")[0] = count;
 }
 
-/// Lets a thread run only when nobody else wants to.
-fn run_only_when_idle(thread: u32) {
+/// Lets a thread take the CPU from nobody when it is woken.
+fn let_others_run_first(thread: u32) {
     let param = libc::sched_param { sched_priority: 0 };
     // SAFETY: `param` is a plain number that lives over the call.
-    let set = unsafe { libc::sched_setscheduler(thread as libc::pid_t, libc::SCHED_IDLE, &raw const param) };
+    let set = unsafe { libc::sched_setscheduler(thread as libc::pid_t, libc::SCHED_BATCH, &raw const param) };
     assert_eq!(set, 0);
 }
 
@@ -363,7 +363,7 @@ fn the_notification_of_a_waiter_killed_before_it_ran_reaches_the_next_one() {
             set(&stage, 0);
             woken.fall_asleep("plain");
             // Not before it sleeps: on a busy machine it would not come to that.
-            run_only_when_idle(woken.thread());
+            let_others_run_first(woken.thread());
             next.fall_asleep("take");
 
             let start = now_ns();

@@ -3,13 +3,17 @@
 mod common;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use shmkit::{ChannelOptions, Endpoint, Pipe, Readiness, Receiver, RecvError};
 
-use common::{BOUND, Child, Name, Parent, descriptors, fork, prompt, roles, signal, sleep_for_ever, threads, until};
+use common::{
+    BOUND, Child, Name, Net, Parent, Random, descriptors, exec_sleep, fork, fork_here, is_readable, prompt, roles,
+    signal, sleep_for_ever, threads, until,
+};
 
-roles!(teller, counter, forker);
+roles!(teller, counter, forker, thrifty);
 
 /// Does to the pipe, whose end it has inherited or opens by name, what it is told.
 fn teller(parent: &mut Parent) {
@@ -26,6 +30,15 @@ fn teller(parent: &mut Parent) {
         match verb {
             "send" => (0..number).for_each(|number| pipe.send(number).expect("a receiver")),
             "close" => pipe.close(),
+            // Leaves a copy of all descriptors to a child, which does nothing.
+            "fork" => {
+                let child = fork_here();
+                if child == 0 {
+                    sleep_for_ever();
+                }
+                parent.say(child);
+            }
+            "exec" => exec_sleep(),
             // As fast as they are taken, and as slowly that each wakes somebody up.
             "stream" => (0..number).for_each(|number| {
                 pipe.send(number).expect("a receiver");
@@ -39,22 +52,38 @@ fn teller(parent: &mut Parent) {
     }
 }
 
+/// How the child gets the other end of the pipe.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    /// With a ticket, which carries the bell.
+    Ticket,
+    /// By name, so there is a watcher.
+    Name,
+}
+
 /// A pipe, its readiness, and a child at the other end.
-fn pipe_to_child() -> (Pipe<u64>, Readiness, Child) {
-    let (mut pipe, ticket) = ChannelOptions::new().pair::<Pipe<u64>>().expect("a pipe");
+fn pipe_to_child(way: Way) -> (Pipe<u64>, Readiness, Child) {
+    let name = Name::new();
+    let (mut pipe, mut child) = match way {
+        Way::Ticket => {
+            let (pipe, ticket) = ChannelOptions::new().pair::<Pipe<u64>>().expect("a pipe");
+            let inherit = |command: &mut Command| ticket.inherit(command, "pipe").expect("a command");
+            (pipe, Child::spawn_prepared("teller", &["inherited"], inherit))
+        }
+        Way::Name => (Pipe::create(&name, 64).expect("a pipe"), Child::spawn("teller", &[&name])),
+    };
     let readiness = pipe.readiness().expect("a descriptor");
-    let mut child = Child::spawn_prepared("teller", &["inherited"], |command| {
-        ticket.inherit(command, "pipe").expect("a command");
-    });
     child.expect("here");
     (pipe, readiness, child)
 }
 
-/// Whether a descriptor is readable, or becomes so in time.
-fn is_readable(file: impl AsFd, timeout: Duration) -> bool {
-    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
-    // SAFETY: one pollfd that lives over the call.
-    unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) == 1 }
+/// Plays a scene with each.
+fn both_ways(mut scene: impl FnMut(Pipe<u64>, Readiness, Child)) {
+    for way in [Way::Ticket, Way::Name] {
+        println!("{way:?}");
+        let (pipe, readiness, child) = pipe_to_child(way);
+        scene(pipe, readiness, child);
+    }
 }
 
 /// Takes what is there; says how much, and why there is no more.
@@ -93,20 +122,21 @@ fn settle(pipe: &mut Pipe<u64>, readiness: &Readiness) {
 
 #[test]
 fn a_message_makes_it_readable_until_a_call_finds_nothing() {
-    let (mut pipe, readiness, mut child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
-    assert!(!is_readable(&readiness, Duration::from_millis(20)));
+    both_ways(|mut pipe, readiness, mut child| {
+        settle(&mut pipe, &readiness);
+        assert!(!is_readable(&readiness, Duration::from_millis(20)));
 
-    let start = Instant::now();
-    child.tell("send 3");
-    becomes_readable_promptly(&readiness, start);
-    child.expect("done");
+        let start = Instant::now();
+        child.tell("send 3");
+        becomes_readable_promptly(&readiness, start);
+        child.expect("done");
 
-    assert_eq!(pipe.try_recv().expect("a message"), 0);
-    assert!(is_readable(&readiness, Duration::ZERO), "two messages are left");
-    assert!(matches!(drain(pipe.receiver()), (2, RecvError::Empty)));
-    settle(&mut pipe, &readiness);
-    assert!(!is_readable(&readiness, Duration::from_millis(20)));
+        assert_eq!(pipe.try_recv().expect("a message"), 0);
+        assert!(is_readable(&readiness, Duration::ZERO), "two messages are left");
+        assert!(matches!(drain(pipe.receiver()), (2, RecvError::Empty)));
+        settle(&mut pipe, &readiness);
+        assert!(!is_readable(&readiness, Duration::from_millis(20)));
+    });
 }
 
 #[test]
@@ -122,15 +152,16 @@ fn what_came_before_it_was_asked_for_makes_it_readable() {
 
 #[test]
 fn the_death_of_the_other_side_makes_it_readable() {
-    let (mut pipe, readiness, child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
+    both_ways(|mut pipe, readiness, child| {
+        settle(&mut pipe, &readiness);
 
-    let start = Instant::now();
-    child.kill();
-    becomes_readable_promptly(&readiness, start);
+        let start = Instant::now();
+        child.kill();
+        becomes_readable_promptly(&readiness, start);
 
-    assert!(matches!(drain(pipe.receiver()), (0, RecvError::Disconnected)));
-    assert!(is_readable(&readiness, Duration::from_millis(20)), "it stays so");
+        assert!(matches!(drain(pipe.receiver()), (0, RecvError::Disconnected)));
+        assert!(is_readable(&readiness, Duration::from_millis(20)), "it stays so");
+    });
 }
 
 #[test]
@@ -149,37 +180,18 @@ fn the_death_of_a_child_before_it_took_its_end_makes_it_readable() {
 
 #[test]
 fn a_close_makes_it_readable_after_the_last_message() {
-    let (mut pipe, readiness, mut child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
+    both_ways(|mut pipe, readiness, mut child| {
+        settle(&mut pipe, &readiness);
 
-    child.tell("send 2");
-    child.expect("done");
-    let start = Instant::now();
-    child.tell("close");
-    child.expect("done");
+        child.tell("send 2");
+        child.expect("done");
+        let start = Instant::now();
+        child.tell("close");
+        child.expect("done");
 
-    becomes_readable_promptly(&readiness, start);
-    assert!(matches!(drain(pipe.receiver()), (2, RecvError::Disconnected)));
-}
-
-#[test]
-fn an_end_that_was_opened_by_name_has_it_too() {
-    let name = Name::new();
-    let mut pipe = Pipe::<u64>::create(&name, 16).expect("a pipe");
-    let readiness = pipe.readiness().expect("a descriptor");
-    let mut child = Child::spawn("teller", &[&name]);
-    child.expect("here");
-    settle(&mut pipe, &readiness);
-
-    let start = Instant::now();
-    child.tell("send 1");
-    becomes_readable_promptly(&readiness, start);
-    child.expect("done");
-    assert!(matches!(drain(pipe.receiver()), (1, RecvError::Empty)));
-
-    let start = Instant::now();
-    child.kill();
-    becomes_readable_promptly(&readiness, start);
+        becomes_readable_promptly(&readiness, start);
+        assert!(matches!(drain(pipe.receiver()), (2, RecvError::Disconnected)));
+    });
 }
 
 /// An epoll with one descriptor in it.
@@ -209,8 +221,8 @@ impl Epoll {
 }
 
 /// An event loop that takes a stream of messages; the sender waits for a word after every third.
-fn stream_through(edges: bool, count: u64) {
-    let (mut pipe, readiness, mut child) = pipe_to_child();
+fn stream_through(way: Way, edges: bool, count: u64) {
+    let (mut pipe, readiness, mut child) = pipe_to_child(way);
     let epoll = Epoll::of(readiness.as_fd(), edges);
     child.tell(format_args!("stream {count}"));
     let mut received = 0;
@@ -231,46 +243,52 @@ fn stream_through(edges: bool, count: u64) {
 
 #[test]
 fn no_message_is_slept_through_by_one_who_looks_at_levels() {
-    stream_through(false, 30_000);
+    for way in [Way::Ticket, Way::Name] {
+        stream_through(way, false, 20_000);
+    }
 }
 
 #[test]
 fn no_message_is_slept_through_by_one_who_looks_at_edges() {
-    stream_through(true, 30_000);
+    for way in [Way::Ticket, Way::Name] {
+        stream_through(way, true, 20_000);
+    }
 }
 
 #[test]
 fn blocking_calls_work_beside_it() {
-    let (mut pipe, readiness, mut child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
+    both_ways(|mut pipe, readiness, mut child| {
+        settle(&mut pipe, &readiness);
 
-    assert!(matches!(pipe.recv_timeout(Duration::from_millis(30)), Err(RecvError::TimedOut)));
-    child.tell("stream 1000");
-    for expected in 0..1000 {
-        assert_eq!(pipe.recv().expect("a message"), expected);
-        if expected % 3 == 0 {
-            pipe.send(expected).expect("a receiver");
+        assert!(matches!(pipe.recv_timeout(Duration::from_millis(30)), Err(RecvError::TimedOut)));
+        child.tell("stream 1000");
+        for expected in 0..1000 {
+            assert_eq!(pipe.recv().expect("a message"), expected);
+            if expected % 3 == 0 {
+                pipe.send(expected).expect("a receiver");
+            }
         }
-    }
-    child.expect("done");
-    settle(&mut pipe, &readiness);
+        child.expect("done");
+        settle(&mut pipe, &readiness);
 
-    let start = Instant::now();
-    child.kill();
-    assert!(matches!(pipe.recv(), Err(RecvError::Disconnected)));
-    assert!(start.elapsed() < prompt());
+        let start = Instant::now();
+        child.kill();
+        assert!(matches!(pipe.recv(), Err(RecvError::Disconnected)));
+        assert!(start.elapsed() < prompt());
+    });
 }
 
 #[test]
 fn it_is_readable_after_this_end_was_closed() {
-    let (mut pipe, readiness, child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
+    both_ways(|mut pipe, readiness, child| {
+        settle(&mut pipe, &readiness);
 
-    pipe.close();
+        pipe.close();
 
-    assert!(is_readable(&readiness, Duration::ZERO));
-    assert!(matches!(pipe.readiness(), Err(RecvError::Disconnected)));
-    drop(child);
+        assert!(is_readable(&readiness, Duration::ZERO));
+        assert!(matches!(pipe.readiness(), Err(RecvError::Disconnected)));
+        drop(child);
+    });
 }
 
 /// Makes many receivers with a readiness, and leaves nothing.
@@ -324,12 +342,94 @@ fn a_forked_child_disturbs_nothing() {
 
 #[test]
 fn a_stopped_sender_is_there() {
-    let (mut pipe, readiness, child) = pipe_to_child();
-    settle(&mut pipe, &readiness);
+    both_ways(|mut pipe, readiness, child| {
+        settle(&mut pipe, &readiness);
 
-    child.signal(libc::SIGSTOP);
-    assert!(!is_readable(&readiness, Duration::from_millis(100)));
+        child.signal(libc::SIGSTOP);
+        assert!(!is_readable(&readiness, Duration::from_millis(100)));
 
-    signal(child.pid(), libc::SIGKILL);
-    becomes_readable_promptly(&readiness, Instant::now());
+        signal(child.pid(), libc::SIGKILL);
+        becomes_readable_promptly(&readiness, Instant::now());
+    });
+}
+
+/// A descriptor of the sender's would be open as long as a child of it has a copy; a process id would be alive after an exec.
+#[test]
+fn neither_a_child_of_the_sender_nor_what_it_has_become_hides_its_end() {
+    for last in ["", "exec"] {
+        let (mut pipe, readiness, mut child) = pipe_to_child(Way::Ticket);
+        child.tell("fork");
+        let heir = Heir(child.hear().parse().expect("a process id"));
+        child.expect("done");
+        settle(&mut pipe, &readiness);
+
+        let start = Instant::now();
+        if last.is_empty() {
+            child.kill();
+        } else {
+            child.tell(last);
+        }
+        becomes_readable_promptly(&readiness, start);
+
+        assert!(matches!(drain(pipe.receiver()), (0, RecvError::Disconnected)));
+        drop(heir);
+    }
+}
+
+/// A process that somebody else has left behind.
+struct Heir(u32);
+
+impl Drop for Heir {
+    fn drop(&mut self) {
+        signal(self.0, libc::SIGKILL);
+    }
+}
+
+#[test]
+fn wherever_a_sender_is_killed_the_event_loop_learns_of_it() {
+    let mut random = Random::new();
+    for _ in 0..25 {
+        both_ways(|mut pipe, readiness, mut child| {
+            let epoll = Epoll::of(readiness.as_fd(), true);
+            child.tell("send 1000000");
+            let (mut received, mut alive) = (0, true);
+            loop {
+                match pipe.try_recv() {
+                    Ok(number) => {
+                        assert_eq!(number, received);
+                        received += 1;
+                    }
+                    Err(RecvError::Empty) => epoll.wait(),
+                    Err(RecvError::Disconnected) => break,
+                    Err(error) => panic!("{error}"),
+                }
+                if alive && received > 100 {
+                    alive = false;
+                    random.pause(Duration::from_micros(200));
+                    child.kill();
+                }
+            }
+            assert!(!alive, "disconnected before the kill");
+        });
+    }
+}
+
+/// Says how many threads more it has with a readiness: of an end with a ticket, and of one with a name.
+fn thrifty(parent: &mut Parent) {
+    let (mut pipe, _ticket) = ChannelOptions::new().pair::<Pipe<u64>>().expect("a pipe");
+    let before = threads();
+    let _readiness = pipe.readiness().expect("a descriptor");
+    let with_ticket = threads() - before;
+
+    let name = Name::new();
+    let mut pipe = Pipe::<u64>::create(&name, 1).expect("a pipe");
+    let _other = pipe.readiness().expect("a descriptor");
+    parent.say(format_args!("{with_ticket} {}", threads() - before - with_ticket));
+}
+
+#[test]
+fn an_end_that_was_handed_over_needs_no_thread() {
+    // With everything that may be switched off.
+    let mut child = Child::spawn_with(Net::On, "thrifty", &[]);
+    child.expect("0 1");
 }

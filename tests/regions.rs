@@ -15,7 +15,7 @@ use shmkit::{Error, Mutex, Region, RegionOptions};
 
 use common::{
     Child, Name, Parent, Random, Stage, make_fifo, memory_file, party, receive_fd, roles, send_fd, size_of_dev_shm,
-    umask, until,
+    umask,
 };
 
 roles!(party, masked_creator, opener, restless, mayfly, receiver, given);

@@ -166,6 +166,10 @@ impl Clock {
     }
 }
 
+type Way = (UntrustedEnd<Sender<[u64; 3]>>, UntrustedEnd<Receiver<[u64; 3]>>);
+type Bytes = (UntrustedEnd<ByteSender>, UntrustedEnd<ByteReceiver>);
+type Act<'a> = Box<dyn FnMut(&mut Clock) + Send + 'a>;
+
 /// A region, and one of each that is to be had there.
 struct Furniture {
     region: UntrustedRegion,
@@ -173,9 +177,9 @@ struct Furniture {
     events: [Shm<UntrustedEvent>; 2],
     array: SharedArray<u32>,
     fixed: Shm<Array<[u8; 24], 40>>,
-    way: (UntrustedEnd<Sender<[u64; 3]>>, UntrustedEnd<Receiver<[u64; 3]>>),
-    pipe: [UntrustedEnd<Pipe<[u8; 100]>>; 2],
-    bytes: (UntrustedEnd<ByteSender>, UntrustedEnd<ByteReceiver>),
+    way: Way,
+    pipe: [UntrustedEnd<Pipe<[u8; 30]>>; 2],
+    bytes: Bytes,
     frames: [UntrustedEnd<BytePipe>; 2],
     queue: UntrustedQueue<[u64; 2]>,
 }
@@ -211,7 +215,7 @@ impl Furniture {
         let Self { region, semaphore, events, array, fixed, mut way, mut pipe, mut bytes, mut frames, queue } = self;
         let end = Instant::now() + time;
         thread::scope(|scope| {
-            let acts: [Box<dyn FnMut(&mut Clock) + Send>; 6] = [
+            let acts: [Act<'_>; 6] = [
                 Box::new(|clock| open_and_look(&region, clock)),
                 Box::new(|clock| {
                     permit(&semaphore, clock);
@@ -222,7 +226,7 @@ impl Furniture {
                 Box::new(|clock| frame(&mut bytes, &mut frames, clock)),
                 Box::new(|clock| pass(&queue, clock)),
             ];
-            let again_and_again = |mut act: Box<dyn FnMut(&mut Clock) + Send + '_>| {
+            let again_and_again = |mut act: Act<'_>| {
                 let mut clock = Clock { longest: Duration::ZERO, calls: 0 };
                 while Instant::now() < end {
                     act(&mut clock);
@@ -272,11 +276,7 @@ fn copy(array: &SharedArray<u32>, fixed: &Array<[u8; 24], 40>, clock: &mut Clock
     assert_eq!(clock.time(|| fixed.to_vec()).len(), 40);
 }
 
-fn message(
-    (sender, receiver): &mut (UntrustedEnd<Sender<[u64; 3]>>, UntrustedEnd<Receiver<[u64; 3]>>),
-    [one, other]: &mut [UntrustedEnd<Pipe<[u8; 100]>>; 2],
-    clock: &mut Clock,
-) {
+fn message((sender, receiver): &mut Way, [one, other]: &mut [UntrustedEnd<Pipe<[u8; 30]>>; 2], clock: &mut Clock) {
     drop(clock.time(|| sender.try_send([1; 3])));
     drop(clock.time(|| sender.try_send_slice(&[[2; 3]; 9])));
     drop(clock.time(|| receiver.try_recv_slice(&mut [[0; 3]; 7])));
@@ -284,17 +284,13 @@ fn message(
     drop(clock.time(|| receiver.poll(MOMENT)));
     drop(clock.time(|| sender.send_timeout([4; 3], MOMENT)));
     clock.time(|| sender.is_closed() && receiver.is_closed());
-    drop(clock.time(|| one.send_timeout([0; 100], MOMENT)));
+    drop(clock.time(|| one.send_timeout([0; 30], MOMENT)));
     drop(clock.time(|| other.recv_timeout(MOMENT)));
-    drop(clock.time(|| other.try_send([0; 100])));
+    drop(clock.time(|| other.try_send([0; 30])));
     drop(clock.time(|| one.try_recv()));
 }
 
-fn frame(
-    (sender, receiver): &mut (UntrustedEnd<ByteSender>, UntrustedEnd<ByteReceiver>),
-    [one, other]: &mut [UntrustedEnd<BytePipe>; 2],
-    clock: &mut Clock,
-) {
+fn frame((sender, receiver): &mut Bytes, [one, other]: &mut [UntrustedEnd<BytePipe>; 2], clock: &mut Clock) {
     for len in [0, 1, 50, 900, 2000, 10_000, 8, 0, 600, 3] {
         drop(clock.time(|| sender.try_send(&vec![7; len])));
         drop(clock.time(|| receiver.try_recv()));

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use shmkit::{ChannelOptions, Endpoint, OpenError, Pipe, Receiver, RecvError, SendError, Sender, Ticket};
 
 use common::{
-    BOUND, Child, Parent, descriptors, fork, memory_file, prompt, receive_fd, roles, send_fds, sleep_for_ever, until,
+    BOUND, Child, Parent, descriptors, event_fd, fork, memory_file, prompt, receive_fd, roles, send_fds,
+    sleep_for_ever, until,
 };
 
 roles!(echo, pair_of_ends, reader, asker, receiver, sleeper, idler, forker, forgetter, leaker, collector);
@@ -367,13 +368,13 @@ fn a_ticket_in_a_socket_that_is_closed_leaves_nobody() {
 
 /// Receives what are no tickets, and loses nothing by it.
 fn leaker(parent: &mut Parent) {
-    let (null, memory) = (std::fs::File::open("/dev/null").expect("a file"), memory_file());
+    let (null, memory, bell) = (std::fs::File::open("/dev/null").expect("a file"), memory_file(), event_fd());
     // A ticket for an end that is taken by now: the placeholder's file is kept by the socket.
     let (_pipe, ticket) = pipe();
     let (here, there) = UnixStream::pair().expect("sockets");
     ticket.send(&here).expect("room");
     let region = receive_fd(there.as_fd());
-    let message = |token: u64| [*b"shmkit\0\x01", token.to_le_bytes()].concat();
+    let message = |token: u64| [*b"shmkit\0\x02", token.to_le_bytes()].concat();
     let before = descriptors();
     let refused = |bytes: &[u8], files: &[BorrowedFd<'_>]| {
         let (here, there) = UnixStream::pair().expect("sockets");
@@ -385,16 +386,17 @@ fn leaker(parent: &mut Parent) {
         received.expect_err("no ticket").to_string()
     };
 
-    let file = null.as_fd();
+    let (file, bell) = (null.as_fd(), bell.as_fd());
     assert!(refused(&message(1 << 40), &[]).ends_with("no descriptor came with the message"));
     assert!(refused(&message(1 << 40)[..15], &[file]).ends_with("the message ends too early"));
-    assert!(refused(b"sixteen bytes...", &[file]).ends_with("the message is something else"));
-    assert!(refused(&message(7), &[file]).ends_with("the message is something else"));
-    assert!(refused(&message(1 << 40), &[file, file]).ends_with("several descriptors came with the message"));
-    assert!(refused(&message(1 << 40), &[file; 20]).ends_with("several descriptors came with the message"));
-    assert!(refused(&message(1 << 40), &[file]).contains("not sealed"));
-    assert!(refused(&message(1 << 40), &[memory.as_fd()]).contains("not sealed"));
-    assert!(refused(&message(1 << 40), &[region.as_fd()]).contains("another process has this end"));
+    assert!(refused(b"sixteen bytes...", &[file, bell, bell]).ends_with("the message is something else"));
+    assert!(refused(&message(7), &[file, bell, bell]).ends_with("the message is something else"));
+    for files in [&[file, bell][..], &[file, bell, bell, bell], &[file; 20]] {
+        assert!(refused(&message(1 << 40), files).ends_with("another number of descriptors came with the message"));
+    }
+    assert!(refused(&message(1 << 40), &[file, bell, bell]).contains("not sealed"));
+    assert!(refused(&message(1 << 40), &[memory.as_fd(), bell, bell]).contains("not sealed"));
+    assert!(refused(&message(1 << 40), &[region.as_fd(), bell, bell]).contains("another process has this end"));
     parent.say("done");
 }
 

@@ -2,7 +2,9 @@
 
 mod common;
 
+use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
@@ -77,6 +79,24 @@ fn the_death_of_a_peer_is_noticed_without_a_keeper() {
     let ended = pipe.recv_timeout(BOUND);
     assert!(matches!(ended, Err(RecvError::Disconnected)), "{ended:?}");
     assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
+}
+
+#[test]
+fn what_a_table_says_of_a_process_is_no_proof_of_its_death() {
+    let region = UntrustedRegion::anonymous(1 << 16).expect("a region");
+    let mut pipe = ChannelOptions::new().create_in_untrusted::<Pipe<u64>>(&region, "pipe").expect("room");
+    let mut owner = Child::spawn_with_file(descriptor(&region), "owner", &[]);
+    owner.expect("sent");
+    assert_eq!(pipe.recv_timeout(BOUND).expect("a message"), 7);
+
+    // In the second of 128 entries: the kernel has seen it die, and there is no process of that number.
+    let entry = 384 + 128 * 8 + 64;
+    let said: [u32; 2] = [0xc000_0001, 4_100_000];
+    let bytes: Vec<u8> = said.iter().flat_map(|word| word.to_le_bytes()).collect();
+    File::from(descriptor(&region)).write_all_at(&bytes, entry).expect("to be scribbled on");
+
+    assert!(matches!(pipe.recv_timeout(5 * MOMENT), Err(RecvError::TimedOut)));
+    assert_eq!(region.participants().iter().map(|one| one.pid).collect::<Vec<_>>(), [std::process::id(), said[1]]);
 }
 
 // Sends one message into the queue and is killed with the turn to send the next.

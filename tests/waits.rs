@@ -2,18 +2,19 @@
 
 mod common;
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::time::{Duration, Instant};
 
 use common::{
     Child, Net, Parent, Party, Stage, exit_now, fork, party, prompt, roles, until, until_keepers_settled, until_stopped,
 };
 use shmkit::identity::{FLAG, Token};
-use shmkit::wait::{Site, wake_all};
+use shmkit::wait::{Bell, Site, wake_all};
 use shmkit::{Deadline, Region, RegionOptions, Shm};
 
-roles!(party, gate_keeper, gate_parent);
+roles!(party, gate_keeper, gate_parent, listener);
 
 /// What a gate that is open holds.
 const OPEN: u64 = 0;
@@ -157,4 +158,72 @@ fn a_child_that_was_forked_during_a_wait_learns_of_its_parents_death() {
 
     until("the child's passing", || stage.board[0].load(Relaxed) > 1);
     assert_eq!(stage.board[0].load(Relaxed), 2);
+}
+
+/// Counts how often it is rung.
+#[derive(Debug)]
+struct Counter(AtomicU32);
+
+impl Bell for Counter {
+    fn ring(&self) {
+        self.0.fetch_add(1, Relaxed);
+    }
+}
+
+/// Has a bell, and says when asked how often it was rung.
+fn listener(parent: &mut Parent) {
+    let stage = Stage::open(parent.argument(0));
+    let counter = Arc::new(Counter(AtomicU32::new(0)));
+    let bell: std::sync::Weak<dyn Bell> = Arc::<Counter>::downgrade(&counter);
+    parent.say(Site::of(&*stage.board).expect("a site").ring_at_deaths(bell));
+    loop {
+        parent.expect("how often?");
+        parent.say(counter.0.load(Relaxed));
+    }
+}
+
+fn rings(listener: &mut Child) -> u32 {
+    listener.tell("how often?");
+    listener.hear().parse().expect("a number")
+}
+
+fn listening(stage: &Stage) -> Child {
+    // It needs a keeper, whatever is switched off.
+    let mut child = Child::spawn_with(Net::On, "listener", &[stage.name()]);
+    child.expect("true");
+    child
+}
+
+#[test]
+fn a_bell_is_rung_at_a_death_and_at_a_departure() {
+    let stage = Stage::create();
+    let [mut leaver, victim] = Party::join_many::<2>(Net::On, &stage);
+    let mut listener = listening(&stage);
+    let start = Instant::now();
+
+    victim.kill();
+    until("a ring for the dead", || rings(&mut listener) == 1);
+    leaver.tell("end");
+    until("a ring for the one who left", || rings(&mut listener) == 2);
+
+    assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
+}
+
+#[test]
+fn the_safety_net_rings_for_a_death_whose_news_went_to_a_stopped_process() {
+    let stage = Stage::create();
+    let [watcher, owner] = &mut Party::join_many::<2>(Net::On, &stage);
+    let mut listener = listening(&stage);
+    let name = stage.leave();
+    until_keepers_settled(watcher.pid());
+    watcher.signal(libc::SIGSTOP);
+    until_stopped(watcher.pid());
+    let before = rings(&mut listener);
+    owner.kill();
+    let start = Instant::now();
+
+    until("a ring", || rings(&mut listener) > before);
+
+    assert!(start.elapsed() < Duration::from_secs(1) + prompt(), "{:?}", start.elapsed());
+    assert_eq!(Stage::open(&name).region.rescues(), 1);
 }

@@ -29,6 +29,7 @@ pub mod death;
 pub mod figure;
 pub mod floor;
 pub mod lock;
+pub mod made;
 pub mod memcpy;
 pub mod message;
 pub mod ours;

@@ -16,6 +16,7 @@
 use core::fmt;
 #[cfg(not(ipc_loom))]
 use core::mem::offset_of;
+use std::sync::Arc;
 
 #[cfg(not(ipc_loom))]
 use shmkit_core::identity::Token;
@@ -23,6 +24,7 @@ use shmkit_core::identity::Token;
 use shmkit_core::{Described, Error, Fingerprint, Region, ShmSafe, TypeName};
 use shmkit_core::{Tailed, crash_point};
 
+use crate::bell::Bell;
 use crate::end::{End, Head};
 #[cfg(not(ipc_loom))]
 use crate::endpoint::sealed::{OnTicket, Role};
@@ -42,6 +44,9 @@ pub(crate) trait Half: Sized {
 
     /// Undoes the claim, as if it had never been made. Nothing has been sent or received.
     fn unclaim(self);
+
+    /// Gives it the bell of its channel.
+    fn carry(&mut self, bell: &Arc<Bell>);
 
     /// Claims it. `sibling`: the other ring of a duplex channel.
     fn take(ring: Tailed<Self::Ring>, sibling: Option<Tailed<Self::Ring>>) -> Result<Self, OpenError> {
@@ -221,6 +226,12 @@ macro_rules! one_way_endpoint {
         }
 
         impl<$($parameter)*> $crate::endpoint::sealed::Sealed for $end {
+            const WAYS: usize = 1;
+
+            fn carry(&mut self, bells: &[std::sync::Arc<$crate::bell::Bell>], _role: $crate::endpoint::sealed::Role) {
+                bells.iter().for_each(|bell| $crate::duplex::Half::carry(self, bell));
+            }
+
             fn size(capacity: u64) -> Option<usize> {
                 $bytes(capacity)?.checked_add(size_of::<<Self as $crate::duplex::Half>::Ring>())
             }
@@ -254,6 +265,17 @@ macro_rules! duplex_endpoint {
         }
 
         impl<$($parameter)*> $crate::endpoint::sealed::Sealed for $end {
+            const WAYS: usize = 2;
+
+            fn carry(&mut self, bells: &[std::sync::Arc<$crate::bell::Bell>], role: $crate::endpoint::sealed::Role) {
+                if let [forth, back] = bells {
+                    let is_first = role == $crate::endpoint::sealed::Role::First;
+                    let (out, into) = if is_first { (forth, back) } else { (back, forth) };
+                    $crate::duplex::Half::carry(&mut self.sender, out);
+                    $crate::duplex::Half::carry(&mut self.receiver, into);
+                }
+            }
+
             fn size(capacity: u64) -> Option<usize> {
                 let head = size_of::<$crate::duplex::Duplex<<$sender as $crate::duplex::Half>::Ring>>();
                 $bytes(capacity)?.checked_mul(2)?.checked_add(head)
@@ -284,5 +306,30 @@ macro_rules! duplex_endpoint {
     };
 }
 
+/// Implements [`Source`](shmkit_core::wait::Source) for what stands for its field that receives.
 #[cfg(not(ipc_loom))]
-pub(crate) use {duplex_endpoint, one_way_endpoint};
+macro_rules! receiving_source {
+    ([$($parameter:tt)*] $end:ty, $receiver:ident) => {
+        /// What is waited for is something to receive, as with its half that receives.
+        impl<$($parameter)*> shmkit_core::wait::Source for $end {
+            fn word(&self) -> &dyn shmkit_core::wait::FutexWord {
+                self.$receiver.word()
+            }
+
+            fn is_ready(&mut self) -> bool {
+                shmkit_core::wait::Source::is_ready(&mut self.$receiver)
+            }
+
+            fn arm(&mut self) -> Result<shmkit_core::wait::Armed, shmkit_core::Error> {
+                self.$receiver.arm()
+            }
+
+            fn disarm(&mut self, may_be_woken: bool) {
+                self.$receiver.disarm(may_be_woken);
+            }
+        }
+    };
+}
+
+#[cfg(not(ipc_loom))]
+pub(crate) use {duplex_endpoint, one_way_endpoint, receiving_source};

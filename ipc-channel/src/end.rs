@@ -1,15 +1,21 @@
 //! An end of a channel in the hands of its owner: what senders and receivers of all kinds have in common.
 
+use core::fmt;
 use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
 use std::sync::Arc;
 #[cfg(not(ipc_loom))]
+use std::sync::Weak;
+#[cfg(not(ipc_loom))]
 use std::thread::JoinHandle;
 
 use shmkit_core::shim::fence;
+#[cfg(not(ipc_loom))]
+use shmkit_core::wait;
 use shmkit_core::wait::{Armed, Epoch, FutexWord, Site};
-use shmkit_core::{Deadline, Error, ShmSafe, Tailed};
+use shmkit_core::{Deadline, Error, ShmSafe, Tailed, crash_point};
 
+use crate::bell::Bell;
 use crate::ends::{Claim, Ended, Ends, NotClaimed, Side};
 use crate::readiness::{Desk, Readiness};
 
@@ -35,16 +41,43 @@ pub(crate) struct End<H: Head> {
     is_closed: bool,
     /// How often there was nothing to do.
     idle: u32,
-    /// Who waits at the end for an event loop, if there is one.
-    watch: Option<Watch>,
+    /// The bell of the channel, if it was carried to both sides: the sender rings it, and the receiver is asked for it.
+    bell: Option<Arc<Bell>>,
+    /// How an event loop is told, if there is one.
+    watch: Option<Watch<H>>,
 }
 
 /// What a watcher does.
 pub(crate) type Life = Box<dyn FnOnce() + Send>;
 
+/// Whether a message of some number has come, or what is there is garbage.
+type HasCome<H> = Box<dyn Fn(&Tailed<H>, u64) -> bool + Send + Sync>;
+
+/// How an event loop is told of what comes.
+enum Watch<H: Head> {
+    /// By a watcher, which rings.
+    Desk(Watcher),
+    /// By the sender, and the keeper of this process.
+    Bell(Arc<Bell>, HasCome<H>),
+}
+
+impl<H: Head> Watch<H> {
+    fn bell(&self) -> &Arc<Bell> {
+        match self {
+            Self::Desk(watcher) => watcher.desk.bell(),
+            Self::Bell(bell, _) => bell,
+        }
+    }
+}
+
+impl<H: Head> fmt::Debug for Watch<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Watch").field(self.bell()).finish_non_exhaustive()
+    }
+}
+
 /// What an owner has of its watcher.
-#[derive(Debug)]
-struct Watch {
+struct Watcher {
     desk: Arc<Desk>,
     /// Models have it elsewhere.
     #[cfg(not(ipc_loom))]
@@ -71,13 +104,20 @@ impl<H: Head> End<H> {
     }
 
     fn at(site: Site, channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Self {
-        Self { channel, sibling, claim, site, seen: None, other: 0, is_closed: false, idle: 0, watch: None }
+        Self { channel, sibling, claim, site, seen: None, other: 0, is_closed: false, idle: 0, bell: None, watch: None }
     }
 
     /// Undoes the claim, as if it had never been made.
     pub(crate) fn unclaim(mut self) {
-        self.channel.ends().unclaim(&self.claim);
+        if self.channel.ends().unclaim(&self.claim) {
+            self.ring_other();
+        }
         self.is_closed = true;
+    }
+
+    /// Gives it the bell of its channel, which the other side has, too, or is to have.
+    pub(crate) fn carry(&mut self, bell: &Arc<Bell>) {
+        self.bell = Some(Arc::clone(bell));
     }
 
     /// The channel.
@@ -154,14 +194,40 @@ impl<H: Head> End<H> {
     /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
     #[inline]
     pub(crate) fn tell(&self) {
-        self.channel.ends().tell(&self.claim);
+        if self.channel.ends().tell(&self.claim) {
+            self.ring_other();
+        }
+    }
+
+    /// Rings the bell of the other side.
+    #[cold]
+    fn ring_other(&self) {
+        crash_point!("end.tell.before_ring");
+        // One who was asked to ring without having a bell has been asked by garbage.
+        if let Some(bell) = &self.bell {
+            bell.ring();
+        }
+        crash_point!("end.tell.after_ring");
     }
 
     /// Waits until `look` finds something, or the other side is gone and `look` does not find anything after that either.
     pub(crate) fn wait<R>(&self, deadline: Option<Deadline>, look: impl FnMut() -> Option<R>) -> Result<R, Ended> {
         match &self.watch {
-            Some(watch) => self.wait_for_watcher(&watch.desk, deadline, look),
+            Some(Watch::Desk(watcher)) => self.wait_for_watcher(&watcher.desk, deadline, look),
+            Some(Watch::Bell(bell, _)) => {
+                let waited = self.wait_here(deadline, look);
+                self.ring_own(bell);
+                waited
+            }
             None => self.wait_here(deadline, look),
+        }
+    }
+
+    /// Lets the event loop look again: what it had left word of may be overwritten.
+    fn ring_own(&self, bell: &Bell) {
+        // A forked child has a copy of the bell of its parent.
+        if self.claim.is_own() {
+            bell.ring();
         }
     }
 
@@ -195,19 +261,21 @@ impl<H: Head> End<H> {
 
     /// To be called by an owner who is going to wait for the message of this `number`.
     pub(crate) fn expect(&self, number: u64) {
-        if let Some(watch) = &self.watch {
-            watch.desk.want(number);
+        if let Some(Watch::Desk(watcher)) = &self.watch {
+            watcher.desk.want(number);
         }
     }
 
-    /// To be called by an owner who goes away without the message of this `number`: if there is a watcher, that tells when it comes.
+    /// To be called by an owner who goes away without the message of this `number`: if there is an event loop, that is told when it comes.
     #[cold]
     pub(crate) fn go_without(&self, number: u64) -> Result<(), Ended> {
-        let Some(watch) = &self.watch else {
-            return Ok(());
+        let watcher = match &self.watch {
+            None => return Ok(()),
+            Some(Watch::Bell(bell, has_come)) => return self.leave_word(bell, || has_come(&self.channel, number)),
+            Some(Watch::Desk(watcher)) => watcher,
         };
-        watch.desk.want(number);
-        if watch.desk.arm() {
+        watcher.desk.want(number);
+        if watcher.desk.arm() {
             return Ok(());
         }
         match self.wait_here(Deadline::after(Duration::ZERO), || None::<()>) {
@@ -216,22 +284,53 @@ impl<H: Head> End<H> {
         }
     }
 
+    /// Clears the bell and leaves word that it is to be rung, unless there is a reason to ring it at once.
+    fn leave_word(&self, bell: &Bell, has_come: impl Fn() -> bool) -> Result<(), Ended> {
+        self.check()?;
+        // Before the looks below, which see what a ring that is cleared here was for.
+        bell.clear();
+        let is_seen = self.channel.ends().arm_bell(&self.claim)?;
+        if !is_seen || has_come() || self.is_other_gone_at(&self.site)? {
+            bell.ring();
+        }
+        Ok(())
+    }
+
     /// A descriptor that tells when there is something to do, for an owner who wants the message of this `number` next. `has_come` says
     /// whether a message has come, or what is there is garbage.
     #[cfg(not(ipc_loom))]
     pub(crate) fn readiness(
         &mut self,
         number: u64,
-        has_come: impl Fn(&Tailed<H>, u64) -> bool + Send + 'static,
+        has_come: impl Fn(&Tailed<H>, u64) -> bool + Send + Sync + 'static,
     ) -> Result<Readiness, Ended> {
         self.check()?;
         if let Some(watch) = &self.watch {
-            return Ok(Readiness::of(&watch.desk));
+            return Ok(Readiness::of(watch.bell()));
+        }
+        if let Some(bell) = self.bell.clone() {
+            let at_deaths: Weak<dyn wait::Bell> = Arc::<Bell>::downgrade(&bell);
+            if self.site.ring_at_deaths(at_deaths) {
+                return self.readiness_by_bell(bell, number, has_come);
+            }
         }
         let (desk, life) = self.watched(number, has_come)?;
         let thread = crate::readiness::start(life).map_err(Error::from)?;
-        let readiness = Readiness::of(&desk);
-        self.watch = Some(Watch { desk, thread });
+        let readiness = Readiness::of(desk.bell());
+        self.watch = Some(Watch::Desk(Watcher { desk, thread }));
+        Ok(readiness)
+    }
+
+    /// The same by a bell that the sender has, too, and that somebody rings at deaths.
+    pub(crate) fn readiness_by_bell(
+        &mut self,
+        bell: Arc<Bell>,
+        number: u64,
+        has_come: impl Fn(&Tailed<H>, u64) -> bool + Send + Sync + 'static,
+    ) -> Result<Readiness, Ended> {
+        let readiness = Readiness::of(&bell);
+        self.watch = Some(Watch::Bell(bell, Box::new(has_come)));
+        self.go_without(number)?;
         Ok(readiness)
     }
 
@@ -243,8 +342,8 @@ impl<H: Head> End<H> {
         has_come: impl Fn(&Tailed<H>, u64) -> bool + Send + 'static,
     ) -> Result<(Readiness, Life), Ended> {
         let (desk, life) = self.watched(number, has_come)?;
-        let readiness = Readiness::of(&desk);
-        self.watch = Some(Watch { desk });
+        let readiness = Readiness::of(desk.bell());
+        self.watch = Some(Watch::Desk(Watcher { desk }));
         Ok((readiness, life))
     }
 
@@ -269,27 +368,29 @@ impl<H: Head> End<H> {
         Ok((desk, Box::new(life)))
     }
 
-    /// Ends the watch, and waits for the end of the watcher: nobody of this process sleeps at the end any more.
-    fn dismiss_watcher(&mut self) {
-        let Some(watch) = self.watch.take() else {
-            return;
-        };
-        if self.claim.is_own() {
-            watch.desk.end();
-            self.channel.ends().interrupt(&self.claim);
-            #[cfg(not(ipc_loom))]
-            let _ = watch.thread.join();
-        } else {
-            // The thread is one of the parent's.
-            #[cfg(not(ipc_loom))]
-            core::mem::forget(watch.thread);
+    /// Ends the watch, and waits for the end of the watcher: nobody of this process sleeps at the end any more. The bell stays rung.
+    fn end_watch(&mut self) {
+        match self.watch.take() {
+            None => {}
+            Some(Watch::Bell(bell, _)) => self.ring_own(&bell),
+            Some(Watch::Desk(watcher)) if self.claim.is_own() => {
+                watcher.desk.end();
+                self.channel.ends().interrupt(&self.claim);
+                #[cfg(not(ipc_loom))]
+                let _ = watcher.thread.join();
+            }
+            Some(Watch::Desk(_watcher)) => {
+                // The thread is one of the parent's.
+                #[cfg(not(ipc_loom))]
+                core::mem::forget(_watcher.thread);
+            }
         }
     }
 
     /// The word that the owner sleeps on, for [`Source::word`](shmkit_core::wait::Source::word).
     pub(crate) fn word(&self) -> &dyn FutexWord {
         match &self.watch {
-            Some(watch) if !watch.desk.is_over() => watch.desk.word(),
+            Some(Watch::Desk(watcher)) if !watcher.desk.is_over() => watcher.desk.word(),
             _ => self.channel.ends().word(&self.claim),
         }
     }
@@ -297,24 +398,31 @@ impl<H: Head> End<H> {
     /// For [`Source::arm`](shmkit_core::wait::Source::arm).
     pub(crate) fn arm(&self) -> Result<Armed, Error> {
         match &self.watch {
-            Some(watch) if watch.desk.arm() => Ok(watch.desk.armed()),
+            Some(Watch::Desk(watcher)) if watcher.desk.arm() => Ok(watcher.desk.armed()),
             _ => self.channel.ends().arm(&self.claim),
         }
     }
 
     /// For [`Source::disarm`](shmkit_core::wait::Source::disarm).
     pub(crate) fn disarm(&self) {
-        // What is armed at a desk may stay so.
-        if self.watch.as_ref().is_none_or(|watch| watch.desk.is_over()) {
-            self.channel.ends().disarm(&self.claim);
+        match &self.watch {
+            // What is armed at a desk may stay so.
+            Some(Watch::Desk(watcher)) if !watcher.desk.is_over() => {}
+            Some(Watch::Bell(bell, _)) => {
+                self.channel.ends().disarm(&self.claim);
+                self.ring_own(bell);
+            }
+            _ => self.channel.ends().disarm(&self.claim),
         }
     }
 
     /// Closes it and tells the other side. Does nothing the second time, and in a forked child.
     pub(crate) fn close(&mut self) {
         if !self.is_closed {
-            self.dismiss_watcher();
-            self.channel.ends().close(&self.claim);
+            self.end_watch();
+            if self.channel.ends().close(&self.claim) {
+                self.ring_other();
+            }
             self.is_closed = true;
         }
     }

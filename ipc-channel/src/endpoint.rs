@@ -1,7 +1,10 @@
 //! How channels are made and opened.
 
+use std::sync::Arc;
+
 use shmkit_core::{Error, Region, RegionOptions, UntrustedRegion};
 
+use crate::bell::Bell;
 use crate::error::OpenError;
 use crate::ticket::Ticket;
 use crate::untrusted::UntrustedEnd;
@@ -129,7 +132,7 @@ impl ChannelOptions {
     /// Whether the end of a process that has been killed can be opened anew.
     ///
     /// The other side is told that nobody is there all the same ([`RecvError::Disconnected`](crate::RecvError::Disconnected)), until
-    /// somebody is. An end that was closed stays closed.
+    /// somebody is. An end that was closed stays closed. Channels [without a name](Self::pair) have no successors: nobody could open them.
     pub fn successors(&mut self, successors: bool) -> &mut Self {
         self.successors = successors;
         self
@@ -209,8 +212,12 @@ impl ChannelOptions {
     /// See [`Ticket`].
     pub fn pair<E: Endpoint>(&self) -> Result<(E, Ticket<E::Peer>), OpenError> {
         let region = self.region.anonymous(self.size::<E>()?)?;
-        let first = self.create_in(&region, NAME)?;
-        Ok((first, Ticket::new(&region)?))
+        // Nobody could come but with the ticket, so there are no successors.
+        let mut first = E::insert(&region, NAME, self.capacity, false)?;
+        let bells = (0..E::WAYS).map(|_| Ok(Arc::new(Bell::new()?)));
+        let bells = bells.collect::<Result<Box<[_]>, Error>>()?;
+        first.carry(&bells, sealed::Role::First);
+        Ok((first, Ticket::new(&region, bells)?))
     }
 
     /// The size of a region for one channel.
@@ -221,9 +228,12 @@ impl ChannelOptions {
 }
 
 pub(crate) mod sealed {
+    use std::sync::Arc;
+
     use shmkit_core::Region;
     use shmkit_core::identity::Token;
 
+    use crate::bell::Bell;
     use crate::error::OpenError;
 
     /// Which end of a channel that has two of a kind.
@@ -246,6 +256,13 @@ pub(crate) mod sealed {
 
     /// What only this crate can do.
     pub trait Sealed: Sized {
+        /// How many ways its channel has; each has a bell.
+        const WAYS: usize;
+
+        /// Gives it the bells of its channel, which the other end has, too, or is to have. The first one is of the way that the first end sends
+        /// by, or the only one.
+        fn carry(&mut self, bells: &[Arc<Bell>], role: Role);
+
         /// The size of a channel, in bytes; `None` if it cannot be so large. `capacity` 0 means the default.
         fn size(capacity: u64) -> Option<usize>;
 

@@ -34,7 +34,8 @@
 //!
 //! SLEEPY must be set while the owner sleeps. It stays set afterwards: an owner that has slept once is likely to do so again. It clears it when
 //! it has found what it waited for without sleeping, many times in a row. `asleep` must be 1 while the owner sleeps and has not been
-//! told; it may be 1 when it does not sleep. Only the owner sets it; both sides clear it.
+//! told; it may be 1 when it does not sleep. Only the owner sets it; both sides clear it. It is 2 while the owner waits in an event loop for its
+//! [bell](crate::bell), which whoever clears it rings then, instead of waking.
 //!
 //! Whoever makes a channel has its first end from the beginning: the word is written before anybody else can see it. So there is no moment
 //! at which the maker could die and leave a channel that somebody seems yet to come to. A claim that is undone, because the rest of the
@@ -47,7 +48,8 @@
 //! * in a claim: before the exchange nothing has happened; after it, the end belongs to a dead;
 //! * in a wait, asleep or not: the end belongs to a dead; that it is SLEEPY or asleep means nothing, and costs the other side a fence and one
 //!   wake-up of nobody;
-//! * between a change of the ring and the look, or the exchange of `asleep` and the wake-up: the death wakes all, and they see the ring;
+//! * between a change of the ring and the look, or the exchange of `asleep` and the wake-up or the ring: the death wakes all, and their keepers ring
+//!   all bells, and they see the ring;
 //! * in a close, between the exchange and the wake-up: the same.
 //!
 //! # Garbage
@@ -94,7 +96,7 @@ pub(crate) struct Ends {
     receiver: AtomicU64,
     /// SUCCESSORS or 0. Written at creation. Other bits mean nothing.
     rules: AtomicU64,
-    /// What the sender and the receiver sleep on while it is 1. Set by the owner of the end before it looks at the ring the last time, cleared by
+    /// What the sender and the receiver sleep on while it is 1; 2: they have bells to be rung. Set by the owner of the end before it looks at the ring the last time, cleared by
     /// it afterwards, or by the other side, which wakes it.
     asleep: [AtomicU64; 2],
     /// From when on the sender's and the receiver's SLEEPY is surely seen by everybody: nanoseconds on the monotonic clock. Written by the owner
@@ -295,14 +297,16 @@ impl Ends {
         crash_point!("ends.close_reserved.after_cas");
     }
 
-    /// Undoes a claim, as if it had never been made, and tells the other side. Does nothing in a forked child.
-    pub(crate) fn unclaim(&self, claim: &Claim) {
+    /// Undoes a claim, as if it had never been made, and [tells](Self::tell) the other side. Does nothing in a forked child.
+    #[must_use]
+    pub(crate) fn unclaim(&self, claim: &Claim) -> bool {
         // A failure means that somebody has scribbled there. The orders are those of `close`.
         let undo = || self.end(claim.side).compare_exchange(claim.token.word(), claim.before, SeqCst, Relaxed);
-        if claim.is_own() && undo().is_ok() {
-            crash_point!("ends.unclaim.after_cas");
-            self.tell(claim);
+        if !claim.is_own() || undo().is_err() {
+            return false;
         }
+        crash_point!("ends.unclaim.after_cas");
+        self.tell(claim)
     }
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.
@@ -336,10 +340,11 @@ impl Ends {
         self.other(claim) == before
     }
 
-    /// Closes an end for ever and tells the other side. Does nothing in a forked child.
-    pub(crate) fn close(&self, claim: &Claim) {
+    /// Closes an end for ever and [tells](Self::tell) the other side. Does nothing in a forked child.
+    #[must_use]
+    pub(crate) fn close(&self, claim: &Claim) -> bool {
         if !claim.is_own() {
-            return;
+            return false;
         }
         let end = self.end(claim.side);
         let mut word = end.load(Relaxed);
@@ -350,12 +355,12 @@ impl Ends {
             match end.compare_exchange(word, CLOSED, SeqCst, Relaxed) {
                 Ok(_) => {
                     crash_point!("ends.close.after_cas");
-                    self.tell(claim);
-                    return;
+                    return self.tell(claim);
                 }
                 Err(now) => word = now,
             }
         }
+        false
     }
 
     fn end(&self, side: Side) -> &AtomicU64 {

@@ -43,6 +43,7 @@
 
 #![cfg_attr(ipc_loom, allow(dead_code, reason = "models leave out what meets the kernel"))]
 
+mod bell;
 mod bytes;
 mod duplex;
 mod end;

@@ -1,11 +1,15 @@
 //! What models have in the place of regions and names.
 
+use std::sync::Arc;
+
 use bytemuck::Pod;
 use shmkit_core::{Described, Tailed};
 
+use crate::bell::Bell;
 use crate::bytes::{ByteReceiver, ByteRing, ByteSender, SharedBytes};
 use crate::duplex::{self, Half};
-use crate::error::OpenError;
+use crate::error::{OpenError, RecvError};
+use crate::readiness::Readiness;
 use crate::receiver::Receiver;
 use crate::ring::{Ring, Shared};
 use crate::sender::Sender;
@@ -40,6 +44,29 @@ impl<T: Pod + Described> Channel<T> {
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn receiver(&self) -> Result<Receiver<T>, OpenError> {
         Receiver::take(self.0.clone(), None)
+    }
+}
+
+/// The bell of a channel, as it comes with a ticket.
+#[derive(Clone, Debug)]
+pub struct Carried(Arc<Bell>);
+
+impl Carried {
+    /// A new one.
+    #[allow(clippy::new_without_default, reason = "for models")]
+    pub fn new() -> Self {
+        Self(Arc::new(Bell::new().expect("a word")))
+    }
+
+    /// Gives it to the sender.
+    pub fn carry<T: Pod + Described>(&self, sender: &mut Sender<T>) {
+        Half::carry(sender, &self.0);
+    }
+
+    /// The readiness of a receiver that has it.
+    #[allow(clippy::missing_errors_doc, reason = "for models")]
+    pub fn readiness<T: Pod + Described>(&self, receiver: &mut Receiver<T>) -> Result<Readiness, RecvError> {
+        receiver.readiness_by_bell(&self.0)
     }
 }
 

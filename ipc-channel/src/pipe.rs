@@ -8,7 +8,7 @@ use bytemuck::Pod;
 use shmkit_core::Error;
 use shmkit_core::{Described, crash_point};
 
-use crate::duplex::{duplex_endpoint, one_way_endpoint};
+use crate::duplex::{duplex_endpoint, one_way_endpoint, receiving_source};
 use crate::endpoint::ChannelOptions;
 #[cfg(doc)]
 use crate::endpoint::Endpoint;
@@ -162,3 +162,4 @@ fn ring<T: Pod + Described>(capacity: u64, _bytes: usize, successors: bool, crea
 duplex_endpoint!([T: Pod + Described] Pipe<T>, Sender<T>, Receiver<T>, bytes::<T>, ring::<T>);
 one_way_endpoint!([T: Pod + Described] Sender<T>, Receiver<T>, bytes::<T>, ring::<T>);
 one_way_endpoint!([T: Pod + Described] Receiver<T>, Sender<T>, bytes::<T>, ring::<T>);
+receiving_source!([T: Pod + Described] Pipe<T>, receiver);

@@ -1,8 +1,21 @@
 //! Readiness: a descriptor that tells an event loop when a receiver has something to do.
 //!
-//! The descriptor is an `eventfd`, the bell. A futex cannot be waited for together with descriptors, and the dead ring no bells; so each receiver that
-//! was asked for its readiness has a thread, the watcher, which waits as any receiver does, for messages and for the end of the other
-//! side, and rings. It serves ends of every origin, and costs the sender nothing that a sleeping receiver would not cost, either.
+//! The descriptor is a [bell](crate::bell). A futex cannot be waited for together with descriptors, and the dead ring no bells.
+//!
+//! # With a bell that was carried
+//!
+//! The sender of a channel without a name has the bell, too. A receiver that has found nothing clears it and leaves word that it is to be rung, in the word that it
+//! otherwise sleeps on; see [`Ends::arm_bell`](crate::ends::Ends::arm_bell). Deaths are the keeper's business, which hears of all of them
+//! and rings. So there is no thread, and none is woken in between.
+//!
+//! The owner keeps to this: it has left word, or the bell is rung, or is about to be by somebody whose death would ring it. A blocking call uses the same
+//! word, so after one the owner rings by itself; the event loop then finds nothing, which leaves word again.
+//!
+//! # With a watcher
+//!
+//! Otherwise (ends by name, and processes without a keeper) each receiver that was asked for its readiness has a thread, the watcher, which waits as
+//! any receiver does, for messages and for the end of the other side, and rings. It costs the sender nothing that a sleeping receiver
+//! would not cost, either.
 //!
 //! As long as there is a watcher, it is the only one of its process who sleeps at the end in shared memory: an owner that wants to wait there, too, waits
 //! for the bell instead. So `asleep` still has one master.
@@ -30,6 +43,8 @@ use shmkit_core::Deadline;
 use shmkit_core::shim::{AtomicU32, AtomicU64, futex};
 use shmkit_core::wait::{Armed, FutexWord, wake_all};
 
+use crate::bell::Bell;
+
 /// The owner does not want to know: the last ring has not been answered.
 const IDLE: u32 = 0;
 /// The owner has found nothing, and is to be told of what comes.
@@ -44,12 +59,17 @@ pub(crate) struct Desk {
     /// The number of the message that the owner has not found. Written by the owner, before ARMED; an older one is a reason to ring for
     /// nothing.
     wanted: AtomicU64,
-    bell: Bell,
+    bell: Arc<Bell>,
 }
 
 impl Desk {
     pub(crate) fn new() -> io::Result<Self> {
-        Ok(Self { state: AtomicU32::new(IDLE), wanted: AtomicU64::new(0), bell: Bell::new()? })
+        Ok(Self { state: AtomicU32::new(IDLE), wanted: AtomicU64::new(0), bell: Arc::new(Bell::new()?) })
+    }
+
+    /// What is rung.
+    pub(crate) fn bell(&self) -> &Arc<Bell> {
+        &self.bell
     }
 
     /// The owner has found that the message of this number has not come.
@@ -139,28 +159,32 @@ impl Desk {
 ///
 /// Made by [`Receiver::readiness`](crate::Receiver::readiness). It can outlive the receiver, and tells nothing in a forked child.
 #[derive(Clone)]
-pub struct Readiness(Arc<Desk>);
+pub struct Readiness(Arc<Bell>);
 
 impl Readiness {
-    pub(crate) fn of(desk: &Arc<Desk>) -> Self {
-        Self(Arc::clone(desk))
+    pub(crate) fn of(bell: &Arc<Bell>) -> Self {
+        Self(Arc::clone(bell))
     }
 
     /// Waits until it is readable, as an event loop does.
     #[cfg(ipc_loom)]
     pub fn wait(&self) {
-        self.0.bell.wait();
+        self.0.wait();
+    }
+
+    /// The same for one that is carried: a keeper rings it, too, if somebody has died since `epoch`.
+    #[cfg(ipc_loom)]
+    pub fn wait_or_death(&self, site: &shmkit_core::wait::Site, epoch: shmkit_core::wait::Epoch) {
+        self.0.wait_or_death(site, epoch);
     }
 }
 
 impl fmt::Debug for Readiness {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Readiness").field(&self.0.bell).finish()
+        f.debug_tuple("Readiness").field(&self.0).finish()
     }
 }
 
-#[cfg(not(ipc_loom))]
-use real::Bell;
 #[cfg(not(ipc_loom))]
 pub(crate) use real::start;
 
@@ -170,7 +194,6 @@ mod real {
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
     use std::thread::{self, JoinHandle};
 
-    use nix::sys::eventfd::{EfdFlags, EventFd};
     use nix::sys::signal::{SigSet, SigmaskHow};
     use shmkit_core::spin::{Spinning, set_spinning};
 
@@ -179,28 +202,9 @@ mod real {
     /// What a watcher needs of its stack, with much to spare.
     const STACK: usize = 128 * 1024;
 
-    #[derive(Debug)]
-    pub(super) struct Bell(EventFd);
-
-    impl Bell {
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self(EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?))
-        }
-
-        pub(super) fn ring(&self) {
-            // It fails only where it was rung 2^64 times and never cleared, and is readable then.
-            let _ = self.0.write(1);
-        }
-
-        pub(super) fn clear(&self) {
-            // It fails where it was not rung.
-            let _ = self.0.read();
-        }
-    }
-
     impl AsFd for Readiness {
         fn as_fd(&self) -> BorrowedFd<'_> {
-            self.0.bell.0.as_fd()
+            self.0.as_fd()
         }
     }
 
@@ -223,43 +227,5 @@ mod real {
             let _ = before.thread_set_mask();
         }
         watcher
-    }
-}
-
-#[cfg(ipc_loom)]
-use model::Bell;
-
-#[cfg(ipc_loom)]
-mod model {
-    //! An `eventfd` of models: a word.
-
-    use core::sync::atomic::Ordering::SeqCst;
-    use std::io;
-
-    use shmkit_core::shim::{AtomicU32, futex};
-
-    #[derive(Debug)]
-    pub(super) struct Bell(AtomicU32);
-
-    impl Bell {
-        #[allow(clippy::unnecessary_wraps, reason = "the face of the real one")]
-        pub(super) fn new() -> io::Result<Self> {
-            Ok(Self(AtomicU32::new(0)))
-        }
-
-        pub(super) fn ring(&self) {
-            self.0.swap(1, SeqCst);
-            futex::wake(&self.0, u32::MAX);
-        }
-
-        pub(super) fn clear(&self) {
-            self.0.swap(0, SeqCst);
-        }
-
-        pub(super) fn wait(&self) {
-            while self.0.load(SeqCst) == 0 {
-                futex::wait(&[(&self.0, 0)], None);
-            }
-        }
     }
 }

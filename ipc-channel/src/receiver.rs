@@ -4,12 +4,14 @@ use core::fmt;
 use core::slice;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -57,6 +59,10 @@ impl<T: Pod + Described> Half for Receiver<T> {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 
@@ -171,8 +177,10 @@ impl<T: Pod + Described> Receiver<T> {
 
     /// A descriptor that tells an event loop when there may be a message, or the sender is gone; see [`Readiness`] for how it is used.
     ///
-    /// The first call starts a thread, which sleeps with a small stack until there is something to tell, and ends with this receiver. The blocking calls
-    /// still work, and are a little slower then.
+    /// An end that was handed over by a [`Ticket`](crate::Ticket), or whose other end was, has the descriptor already, and so has the sender, which
+    /// writes to it. For others, opened by name, the first call starts a thread, which sleeps with a small stack until there is something to tell, and
+    /// ends with this receiver; so it is, too, in a process that [has no keeper](shmkit_core::RegionOptions::keeper). The blocking calls still work, and are a little slower
+    /// then.
     ///
     /// # Errors
     ///
@@ -210,6 +218,12 @@ impl<T: Pod + Described> Receiver<T> {
     #[allow(clippy::missing_errors_doc, reason = "for models")]
     pub fn readiness(&mut self) -> Result<(Readiness, crate::end::Life), RecvError> {
         Ok(self.end.readiness(self.place.number::<T>(), has_come)?)
+    }
+
+    /// The same without a thread, by a bell that the sender has, too.
+    #[cfg(ipc_loom)]
+    pub(crate) fn readiness_by_bell(&mut self, bell: &Arc<Bell>) -> Result<Readiness, RecvError> {
+        Ok(self.end.readiness_by_bell(Arc::clone(bell), self.place.number::<T>(), has_come)?)
     }
 
     /// How many messages fit into the channel.

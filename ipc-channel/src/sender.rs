@@ -4,12 +4,14 @@ use core::fmt;
 use core::slice;
 use core::sync::atomic::Ordering::{Acquire, Release};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Described, Error, crash_point};
 
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -52,6 +54,10 @@ impl<T: Pod + Described> Half for Sender<T> {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 

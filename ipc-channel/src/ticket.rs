@@ -7,9 +7,11 @@
 //! # What travels
 //!
 //! ```text
-//! environment: SHMKIT_TICKET_name = "<descriptor> <token>"     both in hexadecimal, and the descriptor under that number
-//! socket:      | "shmkit" 0 1 (8) | token (8) |                with one descriptor
+//! environment: SHMKIT_TICKET_name = "<descriptor> <token> <bell> ..."   in hexadecimal, and the descriptors under those numbers
+//! socket:      | "shmkit" 0 2 (8) | token (8) |                         with the descriptors
 //! ```
+//!
+//! For each way of the channel there is a [bell](crate::bell), which both ends have.
 //!
 //! # A kill at each point
 //!
@@ -27,15 +29,17 @@ use core::fmt;
 use core::marker::PhantomData;
 use std::collections::BTreeSet;
 use std::env;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use shmkit_core::identity::Token;
 use shmkit_core::{Error, Placeholder, Region};
 
-use crate::endpoint::sealed::OnTicket;
+use crate::bell::Bell;
+use crate::endpoint::sealed::{OnTicket, Role};
 use crate::endpoint::{Endpoint, NAME};
 use crate::error::{OpenError, SendError};
 
@@ -43,7 +47,7 @@ use crate::error::{OpenError, SendError};
 const PREFIX: &str = "SHMKIT_TICKET_";
 
 /// What a message with a ticket begins with. The last byte is its version.
-const MAGIC: [u8; 8] = *b"shmkit\0\x01";
+const MAGIC: [u8; 8] = *b"shmkit\0\x02";
 
 /// The names under which this process has taken something up.
 static TAKEN_UP: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
@@ -80,21 +84,22 @@ static TAKEN_UP: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Ticket<E: Endpoint> {
-    /// `None`: it has been handed over.
-    placeholder: Option<Placeholder>,
+    /// `None`: it has been handed over. Boxed, since an error may bring the ticket back.
+    placeholder: Option<Box<Placeholder>>,
+    bells: Box<[Arc<Bell>]>,
     _end: PhantomData<fn() -> E>,
 }
 
 impl<E: Endpoint> Ticket<E> {
     /// Reserves the second end of the channel in `region`.
-    pub(crate) fn new(region: &Region) -> Result<Self, OpenError> {
-        let ticket = Self::of(Placeholder::new(region)?);
+    pub(crate) fn new(region: &Region, bells: Box<[Arc<Bell>]>) -> Result<Self, OpenError> {
+        let ticket = Self::of(Placeholder::new(region)?, bells);
         E::on_ticket(region, NAME, ticket.held()?.token(), OnTicket::Reserve)?;
         Ok(ticket)
     }
 
-    fn of(placeholder: Placeholder) -> Self {
-        Self { placeholder: Some(placeholder), _end: PhantomData }
+    fn of(placeholder: Placeholder, bells: Box<[Arc<Bell>]>) -> Self {
+        Self { placeholder: Some(Box::new(placeholder)), bells, _end: PhantomData }
     }
 
     /// Takes the end in this process.
@@ -109,7 +114,9 @@ impl<E: Endpoint> Ticket<E> {
     /// can be; [`OpenError::Failed`], with [`Error::Forked`] in a forked child of the process that has the ticket.
     pub fn take(self) -> Result<E, OpenError> {
         let held = self.held()?;
-        E::claim_reserved(held.region(), NAME, held.token())
+        let mut end = E::claim_reserved(held.region(), NAME, held.token())?;
+        end.carry(&self.bells, Role::Second);
+        Ok(end)
     }
 
     /// Lets the process that `command` starts have the end: there, [`E::inherited(name)`](Endpoint::inherited) takes it.
@@ -131,8 +138,11 @@ impl<E: Endpoint> Ticket<E> {
         let Some(placeholder) = self.placeholder.take() else {
             return Err(Error::Forked.into());
         };
-        let number = placeholder.hand_to(command).map_err(Error::from)?;
-        command.env(variable, format!("{number:x} {token:x}"));
+        let bells = self.bells.iter().map(|bell| bell.as_fd().try_clone_to_owned());
+        let bells = bells.collect::<io::Result<_>>().map_err(Error::from)?;
+        let (number, bells) = placeholder.hand_to(command, bells).map_err(Error::from)?;
+        let bells: String = bells.iter().map(|bell| format!(" {bell:x}")).collect();
+        command.env(variable, format!("{number:x} {token:x}{bells}"));
         Ok(())
     }
 
@@ -152,7 +162,7 @@ impl<E: Endpoint> Ticket<E> {
             return Err(no_ticket("this process has taken it already"));
         }
         let value = env::var(variable(name)?).map_err(|_| no_ticket("nothing was inherited under this name"))?;
-        let (number, token) = parse(&value).ok_or(no_ticket("the variable does not say where it is"))?;
+        let (number, token, bells) = parse(&value).ok_or(no_ticket("the variable does not say where it is"))?;
         let is_open = std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
         if !is_open {
             return Err(no_ticket("its descriptor is not open"));
@@ -161,11 +171,18 @@ impl<E: Endpoint> Ticket<E> {
         // of it than looking at another file, or none.
         let borrowed = unsafe { BorrowedFd::borrow_raw(number) };
         let region = Self::look_at(borrowed, token)?;
+        let is_whole = bells.len() == E::WAYS && BTreeSet::from_iter(&bells).len() == bells.len();
+        if !is_whole || !bells.iter().all(|bell| Bell::is_one(*bell)) {
+            return Err(no_ticket("its bells are not there"));
+        }
         // SAFETY: the file is that of a region in which this token stands for an end that is to be taken by whoever was given that very
         // descriptor. Nobody in this process has been yet: the name is noted below, under the lock.
         let file = unsafe { Placeholder::adopt(number) }.map_err(Error::from)?;
+        // SAFETY: as for the file; whoever has written the variable has given these along.
+        let bells = bells.into_iter().map(|bell| unsafe { Placeholder::adopt(bell) });
+        let bells = bells.collect::<io::Result<_>>().map_err(Error::from)?;
         taken_up.insert(name.to_owned());
-        Self::with(region, file, token)
+        Self::with(region, file, token, bells)
     }
 
     /// Sends the ticket over a Unix socket, for one who [receives](Self::receive) it there.
@@ -184,7 +201,8 @@ impl<E: Endpoint> Ticket<E> {
         let sent = match self.held() {
             Ok(held) => {
                 message[8..].copy_from_slice(&held.token().word().to_le_bytes());
-                self.placeholder.as_mut().map_or(Ok(()), |held| held.send(socket.as_fd(), &message))
+                let bells: Vec<_> = self.bells.iter().map(|bell| bell.as_fd()).collect();
+                self.placeholder.as_mut().map_or(Ok(()), |held| held.send(socket.as_fd(), &message, &bells))
             }
             Err(error) => return Err(SendError::Failed { message: self, error }),
         };
@@ -211,13 +229,13 @@ impl<E: Endpoint> Ticket<E> {
     /// other side is closed, or something else has come, which is lost; otherwise as for [`inherited`](Self::inherited), and the ticket is lost.
     pub fn receive(socket: &UnixStream) -> Result<Self, OpenError> {
         let mut message = [0; 16];
-        let received = Placeholder::receive(socket.as_fd(), &mut message).map_err(Error::from)?;
-        let file = received.map_err(no_ticket)?;
+        let received = Placeholder::receive(socket.as_fd(), &mut message, E::WAYS).map_err(Error::from)?;
+        let (file, bells) = received.map_err(no_ticket)?;
         let (magic, token) = message.split_at(8);
         let token = token.try_into().ok().and_then(|token| Token::from_word(u64::from_le_bytes(token)));
         let token = token.filter(|_| magic == MAGIC).ok_or(no_ticket("the message is something else"))?;
         let region = Self::look_at(file.as_fd(), token)?;
-        Self::with(region, file, token)
+        Self::with(region, file, token, bells)
     }
 
     /// Looks whether `file` is that of a ticket for this kind of end.
@@ -227,14 +245,17 @@ impl<E: Endpoint> Ticket<E> {
         Ok(region)
     }
 
-    fn with(region: Region, file: OwnedFd, token: Token) -> Result<Self, OpenError> {
+    fn with(region: Region, file: OwnedFd, token: Token, bells: Vec<OwnedFd>) -> Result<Self, OpenError> {
+        let bells = bells.into_iter().map(|bell| Bell::of_file(bell).map(Arc::new)).collect::<Option<_>>();
+        let bells = bells.ok_or(no_ticket("what came in the place of a bell is none"))?;
         // If it is dead, so is the end, for the other side.
-        Placeholder::of_file(region, file, token)?.map(Self::of).ok_or(OpenError::Taken)
+        let placeholder = Placeholder::of_file(region, file, token)?.ok_or(OpenError::Taken)?;
+        Ok(Self::of(placeholder, bells))
     }
 
     /// What the ticket consists of, for the process that has it.
     fn held(&self) -> Result<&Placeholder, Error> {
-        self.placeholder.as_ref().filter(|held| held.is_own()).ok_or(Error::Forked)
+        self.placeholder.as_deref().filter(|held| held.is_own()).ok_or(Error::Forked)
     }
 }
 
@@ -263,11 +284,13 @@ fn variable(name: &str) -> Result<String, Error> {
     }
 }
 
-/// The descriptor and the token in a variable.
-fn parse(value: &str) -> Option<(RawFd, Token)> {
-    let (number, token) = value.split_once(' ')?;
-    let number = RawFd::from_str_radix(number, 16).ok().filter(|number| *number >= 0)?;
-    Some((number, Token::from_word(u64::from_str_radix(token, 16).ok()?)?))
+/// The descriptor, the token, and the descriptors of the bells, in a variable.
+fn parse(value: &str) -> Option<(RawFd, Token, Vec<RawFd>)> {
+    let number = |text: &str| RawFd::from_str_radix(text, 16).ok().filter(|number| *number >= 0);
+    let mut words = value.split(' ');
+    let file = number(words.next()?)?;
+    let token = Token::from_word(u64::from_str_radix(words.next()?, 16).ok()?)?;
+    Some((file, token, words.map(number).collect::<Option<_>>()?))
 }
 
 fn no_ticket(what: &'static str) -> OpenError {

@@ -13,9 +13,8 @@ use core::fmt;
 use core::time::Duration;
 
 use bytemuck::Pod;
-#[cfg(doc)]
-use shmkit_core::Error;
-use shmkit_core::{Described, UntrustedRegion};
+use shmkit_core::wait::{Armed, FutexWord, Source};
+use shmkit_core::{Described, Error, UntrustedRegion};
 
 use crate::bytes::{BytePipe, ByteReceiver, ByteSender};
 use crate::endpoint::Endpoint;
@@ -96,6 +95,8 @@ pub struct UntrustedEnd<E> {
     end: E,
     /// The longest frame to be received, if it receives frames.
     longest: usize,
+    /// What was found in the place of its owner, if that is not this process any more.
+    usurper: Option<u64>,
 }
 
 /// A [`Queue`] in an [`UntrustedRegion`].
@@ -127,7 +128,7 @@ pub struct UntrustedQueue<T: Pod + Described>(Queue<T>);
 
 impl<E: Endpoint> UntrustedEnd<E> {
     pub(crate) fn of(end: Result<E, OpenError>) -> Result<Self, OpenError> {
-        end.map(|end| Self { end, longest: LONGEST })
+        end.map(|end| Self { end, longest: LONGEST, usurper: None })
     }
 
     /// Opens the other end of a channel that was [put into the region](crate::ChannelOptions::create_in_untrusted).
@@ -174,7 +175,7 @@ macro_rules! end {
 
 /// What ends can do that send messages.
 macro_rules! sending {
-    ([$($parameter:tt)*] $end:ty, $message:ty, $back:ty) => {
+    ([$($parameter:tt)*] $end:ty, $message:ty, $back:ty, $give_back:expr) => {
         impl<$($parameter)*> UntrustedEnd<$end> {
             /// Sends a message if there is room for it.
             ///
@@ -182,6 +183,9 @@ macro_rules! sending {
             ///
             /// As the method of the same name where peers are trusted.
             pub fn try_send(&mut self, message: $message) -> Result<(), SendError<$back>> {
+                if let Some(error) = self.wrong() {
+                    return Err(SendError::Failed { message: $give_back(message), error });
+                }
                 self.end.try_send(message)
             }
 
@@ -207,6 +211,7 @@ macro_rules! receiving {
             ///
             /// As the method of the same name where peers are trusted.
             pub fn try_recv(&mut self) -> Result<$message, RecvError> {
+                self.wrong().map_or(Ok(()), Err)?;
                 self.receiver().try_recv()
             }
 
@@ -269,10 +274,13 @@ end!([] ByteSender);
 end!([] ByteReceiver);
 end!([] BytePipe);
 
-sending!([T: Pod + Described] Sender<T>, T, T);
-sending!([T: Pod + Described] Pipe<T>, T, T);
-sending!([] ByteSender, &[u8], ());
-sending!([] BytePipe, &[u8], ());
+sending!([T: Pod + Described] Sender<T>, T, T, core::convert::identity);
+sending!([T: Pod + Described] Pipe<T>, T, T, core::convert::identity);
+sending!([] ByteSender, &[u8], (), nothing);
+sending!([] BytePipe, &[u8], (), nothing);
+
+/// What comes back of a frame that was not sent.
+fn nothing(_frame: &[u8]) {}
 
 receiving!([T: Pod + Described] Receiver<T>, T);
 receiving!([T: Pod + Described] Pipe<T>, T);
@@ -321,8 +329,9 @@ impl<T: Pod + Described> UntrustedEnd<Receiver<T>> {
 impl<T: Pod + Described> UntrustedEnd<Pipe<T>> {
     /// Takes the pipe apart, for two threads. Each half closes its own way when it is dropped.
     pub fn split(self) -> (UntrustedEnd<Sender<T>>, UntrustedEnd<Receiver<T>>) {
+        let of = UntrustedEnd { end: (), longest: self.longest, usurper: self.usurper };
         let (sender, receiver) = self.end.split();
-        (UntrustedEnd { end: sender, longest: self.longest }, UntrustedEnd { end: receiver, longest: self.longest })
+        (of.half(sender), of.half(receiver))
     }
 
     fn receiver(&mut self) -> &mut Receiver<T> {
@@ -352,14 +361,54 @@ impl UntrustedEnd<ByteReceiver> {
 impl UntrustedEnd<BytePipe> {
     /// Takes the pipe apart, for two threads. Each half closes its own way when it is dropped.
     pub fn split(self) -> (UntrustedEnd<ByteSender>, UntrustedEnd<ByteReceiver>) {
+        let of = UntrustedEnd { end: (), longest: self.longest, usurper: self.usurper };
         let (sender, receiver) = self.end.split();
-        (UntrustedEnd { end: sender, longest: self.longest }, UntrustedEnd { end: receiver, longest: self.longest })
+        (of.half(sender), of.half(receiver))
     }
 
     fn receiver(&mut self) -> &mut ByteReceiver {
         let receiver = self.end.receiver();
         receiver.set_longest(self.longest);
         receiver
+    }
+}
+
+impl<E> UntrustedEnd<E> {
+    /// What is wrong with the end, if a wait for several things has found out.
+    fn wrong(&self) -> Option<Error> {
+        self.usurper.map(|found| Error::Corrupted { what: "owner of an end of a channel", found })
+    }
+
+    /// A half of the same.
+    fn half<H>(&self, half: H) -> UntrustedEnd<H> {
+        UntrustedEnd { end: half, longest: self.longest, usurper: self.usurper }
+    }
+}
+
+/// Ready when the end is, or cannot be used any more. A hostile peer can make it ready without a cause, which costs a look, and cannot disturb the others that
+/// are waited for.
+impl<E: Source> Source for UntrustedEnd<E> {
+    fn word(&self) -> &dyn FutexWord {
+        self.end.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        self.usurper.is_some() || self.end.is_ready()
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        match self.end.arm() {
+            // An error would end the wait for all.
+            Err(Error::Corrupted { found, .. }) => {
+                self.usurper = Some(found);
+                Ok(Armed::at(0))
+            }
+            armed => armed,
+        }
+    }
+
+    fn disarm(&mut self, may_be_woken: bool) {
+        self.end.disarm(may_be_woken);
     }
 }
 

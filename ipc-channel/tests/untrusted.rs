@@ -2,14 +2,17 @@
 
 #![cfg(not(ipc_loom))]
 
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::os::unix::fs::FileExt;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit_channel::{
-    BytePipe, ByteReceiver, ByteSender, ChannelOptions, Pipe, QueueOptions, RecvError, SendError, Sender, UntrustedEnd,
-    UntrustedQueue,
+    BytePipe, ByteReceiver, ByteSender, ChannelOptions, Pipe, QueueOptions, Receiver, RecvError, SendError, Sender,
+    UntrustedEnd, UntrustedQueue,
 };
-use shmkit_core::{Error, UntrustedRegion};
+use shmkit_core::{Deadline, Error, UntrustedRegion, wait_any};
 
 const MOMENT: Duration = Duration::from_millis(20);
 const LONG: Duration = Duration::from_secs(10);
@@ -88,6 +91,29 @@ fn a_frame_in_one_piece_that_is_longer_than_allowed_is_refused() {
     assert!(matches!(rx.try_recv(), Err(RecvError::Failed(Error::Corrupted { found: 100, .. }))));
     // Into memory that is there, it is received.
     assert_eq!(rx.try_recv_into(&mut [0; 100]).expect("a frame"), 100);
+}
+
+#[test]
+fn an_end_that_somebody_scribbles_over_does_not_end_the_wait_for_others() {
+    let (bad, good) = (region(), region());
+    let receiver = |region| ChannelOptions::new().create_in_untrusted::<Receiver<u64>>(region, "way").expect("room");
+    let (mut scribbled, mut sound) = (receiver(&bad), receiver(&good));
+    let mut sender = UntrustedEnd::<Sender<u64>>::open_in(&good, "way").expect("the other end");
+    let deadline = || Deadline::after(LONG);
+
+    // The end is said to be somebody else's: its owner's token stands first in the table, and once behind that.
+    let file = File::from(bad.as_fd().try_clone_to_owned().expect("a descriptor"));
+    let mut bytes = [0; 20_000];
+    file.read_exact_at(&mut bytes, 384).expect("to be read");
+    let of_owner = |word: &[u8]| *word == bytes[..8];
+    let end = bytes.chunks_exact(8).skip(1).position(of_owner).expect("the end of the channel");
+    file.write_all_at(&[0x55; 8], 384 + 8 * (end as u64 + 1)).expect("to be scribbled on");
+    assert_eq!(wait_any(&mut [&mut sound, &mut scribbled], deadline()).expect("no failure"), Some(1));
+    assert!(matches!(scribbled.try_recv(), Err(RecvError::Failed(Error::Corrupted { .. }))));
+
+    sender.try_send(7).expect("room");
+    assert_eq!(wait_any(&mut [&mut sound, &mut scribbled], deadline()).expect("no failure"), Some(0));
+    assert_eq!(sound.try_recv().expect("a message"), 7);
 }
 
 #[test]

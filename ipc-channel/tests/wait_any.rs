@@ -3,10 +3,12 @@
 #![cfg(not(ipc_loom))]
 
 use core::time::Duration;
+use std::io::Read;
 use std::thread;
 
 use shmkit_channel::{
-    ByteReceiver, ByteSender, ChannelOptions, Endpoint, OpenError, Receiver, RecvError, SendError, Sender,
+    BytePipe, ByteReceiver, ByteSender, ChannelOptions, Endpoint, OpenError, Pipe, Receiver, RecvError, SendError,
+    Sender,
 };
 use shmkit_core::wait::Source;
 use shmkit_core::{Deadline, Region, wait_any};
@@ -160,4 +162,47 @@ fn a_sender_of_frames_is_ready_when_there_is_room_and_when_nobody_will_receive()
     drop(rx);
     assert_eq!(ready(&mut tx), Some(0));
     assert!(matches!(tx.try_send(b""), Err(SendError::Disconnected(()))));
+}
+
+fn is_ready(source: &mut dyn Source) -> bool {
+    wait_any(&mut [source], soon()).expect("a token").is_some()
+}
+
+#[test]
+fn a_pipe_is_ready_when_there_is_something_to_receive_and_when_there_will_be_nothing() {
+    let (mut pipe, mut other): (Pipe<u64>, _) = ChannelOptions::new().both().expect("a pipe");
+    let (mut bytes, mut other_bytes): (BytePipe, _) = ChannelOptions::new().both().expect("a pipe");
+    assert_eq!(wait_any(&mut [&mut pipe, &mut bytes], soon()).expect("tokens"), None);
+
+    other_bytes.send(b"frame").expect("room");
+    assert_eq!(wait_any(&mut [&mut pipe, &mut bytes], soon()).expect("tokens"), Some(1));
+    other.send(1).expect("room");
+    assert_eq!(wait_any(&mut [&mut pipe, &mut bytes], soon()).expect("tokens"), Some(0));
+    assert_eq!((pipe.try_recv().expect("a message"), bytes.try_recv().expect("a frame")), (1, b"frame".to_vec()));
+
+    other.close();
+    assert!(is_ready(&mut pipe) && !is_ready(&mut bytes));
+    drop(other_bytes);
+    assert!(is_ready(&mut bytes));
+}
+
+#[test]
+fn a_stream_is_ready_for_bytes_and_for_its_end_and_not_for_empty_frames() {
+    let (stream, mut other): (BytePipe, BytePipe) = ChannelOptions::new().both().expect("a pipe");
+    let mut stream = stream.into_stream();
+    let mut byte = [0];
+
+    (0..3).for_each(|_| other.send(b"").expect("room"));
+    assert!(!is_ready(&mut stream) && !is_ready(stream.reader()));
+    other.send(b"ab").expect("room");
+    for expected in [b"a", b"b"] {
+        assert!(is_ready(&mut stream) && is_ready(stream.reader()));
+        stream.read_exact(&mut byte).expect("a byte");
+        assert_eq!(&byte, expected);
+    }
+    assert!(!is_ready(&mut stream));
+    other.send(b"").expect("room");
+    drop(other);
+    assert!(is_ready(&mut stream));
+    assert_eq!(stream.read(&mut byte).expect("the end"), 0);
 }

@@ -4,7 +4,7 @@ use core::sync::atomic::Ordering::Relaxed;
 use core::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use core::time::Duration;
 use std::ffi::CString;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crate::config;
 use crate::crash_point;
@@ -19,6 +19,10 @@ use crate::registry::{self, Registry};
 use crate::sys::file::{self, Lock};
 use crate::sys::map::Mapping;
 use crate::sys::process;
+use crate::wait::Bell;
+
+/// How long a look at all participants may take where they are not trusted; the next one goes on from there.
+const LONGEST_LOOK: Duration = Duration::from_millis(2);
 
 /// What makes this process a participant.
 #[derive(Debug)]
@@ -54,6 +58,8 @@ pub(crate) struct Attachment {
     wants_keeper: bool,
     /// When a thread of this process that waited last looked for deaths.
     last_look: LastLook,
+    /// At whom it is to begin next time, if it could not look at all of them.
+    next_look: AtomicUsize,
     /// The creator's token if the name is to go with the last handle.
     unlink: Option<Token>,
 }
@@ -68,6 +74,7 @@ impl Attachment {
             has_keeper: AtomicBool::new(false),
             wants_keeper: terms.keeper,
             last_look: LastLook::now(),
+            next_look: AtomicUsize::new(0),
             unlink: terms.unlink_on_drop.then_some(token),
         }
     }
@@ -83,6 +90,7 @@ impl Attachment {
             has_keeper: AtomicBool::new(mine.seat.is_some()),
             wants_keeper: mine.seat.is_some(),
             last_look: LastLook::now(),
+            next_look: AtomicUsize::new(0),
             participation: Mutex::new(Some(mine)),
             unlink: None,
         }
@@ -111,6 +119,14 @@ impl Attachment {
         self.has_keeper.load(Relaxed)
     }
 
+    /// Lets the keeper ring `bell` after each death that is told of from now on; says whether there is one.
+    pub(crate) fn ring_at_deaths(&self, bell: Weak<dyn Bell>) -> bool {
+        let _registry = registry::lock();
+        let participation = self.participation();
+        let seat = participation.as_ref().and_then(|mine| mine.seat.as_ref());
+        seat.map(|seat| seat.ring_at_deaths(bell)).is_some()
+    }
+
     /// The entry of this process.
     pub(crate) fn place(&self) -> Option<usize> {
         Some(self.index.load(Relaxed)).filter(|index| *index != usize::MAX)
@@ -125,7 +141,15 @@ impl Attachment {
     /// Looks for deaths that nobody has told of; says whether there were any.
     pub(crate) fn sweep(&self) -> bool {
         self.last_look.note();
-        self.participants().sweep(self.place(), |index| proof::is_dead(&self.region, index))
+        let is_dead = |index| proof::is_dead(&self.region, index);
+        if self.is_trusted() {
+            return self.participants().sweep(self.place(), is_dead);
+        }
+        // How long each question takes, hostile peers have a say in: by locks on the file, and by those who sleep on what the dead are told by.
+        let until = Deadline::after(LONGEST_LOOK);
+        let count = self.participants().tokens.len();
+        let some = round_about(count, &self.next_look, || until.is_some_and(Deadline::has_passed));
+        self.participants().sweep_some(some.filter(|index| Some(*index) != self.place()), is_dead)
     }
 
     /// Makes this process a participant under `token`, if it is not one yet. What a parent process left here is forgotten.
@@ -236,6 +260,16 @@ impl Attachment {
     }
 }
 
+/// The numbers below `count`, from `next` on and round about, until it is over; at least one. `next` is where to go on.
+fn round_about(count: usize, next: &AtomicUsize, is_over: impl Fn() -> bool) -> impl Iterator<Item = usize> {
+    let start = next.load(Relaxed);
+    (0..count).map(move |step| (start + step) % count).take_while(move |index| {
+        let has_begun = *index != start % count;
+        next.store(*index, Relaxed);
+        !(has_begun && is_over())
+    })
+}
+
 /// A moment, in nanoseconds of the monotonic clock.
 #[derive(Debug)]
 pub(crate) struct LastLook(AtomicU64);
@@ -296,4 +330,28 @@ fn name() -> [u8; NAME_LEN] {
     }
     bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    /// Which of `count` come next if there is time for so many.
+    fn looked_at(count: usize, next: &AtomicUsize, time: usize) -> Vec<usize> {
+        let asked = Cell::new(1);
+        round_about(count, next, || asked.replace(asked.get() + 1) >= time).collect()
+    }
+
+    #[test]
+    fn who_was_not_looked_at_for_want_of_time_comes_first_next_time() {
+        let next = AtomicUsize::new(0);
+
+        assert_eq!(looked_at(5, &next, 3), [0, 1, 2]);
+        assert_eq!(looked_at(5, &next, 3), [3, 4, 0]);
+        assert_eq!(looked_at(5, &next, 1), [1]);
+        assert_eq!(looked_at(5, &next, 9), [2, 3, 4, 0, 1]);
+        assert_eq!(looked_at(1, &next, 9), [0]);
+    }
 }

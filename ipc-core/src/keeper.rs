@@ -29,6 +29,7 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
 
+use crate::config;
 use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -39,6 +40,7 @@ use crate::shim::futex::{FutexWord, Woken};
 use crate::sys::futex::{self, MAX_WORDS, RawWord};
 use crate::sys::map::{Mapping, page_size};
 use crate::sys::process::{self, RobustListHead};
+use crate::wait::{Bell, NET};
 
 /// Regions per keeper: two words each and one of the keeper's own fit one wait.
 const SLOTS: usize = (MAX_WORDS - 8) / 2;
@@ -71,6 +73,16 @@ pub(crate) struct Keeper {
 struct Kept {
     region: Weak<Mapped>,
     index: usize,
+    /// What to ring when somebody has died or left.
+    bells: Vec<Weak<dyn Bell>>,
+    /// The epoch of deaths at which they were rung last.
+    rung: u32,
+}
+
+impl Kept {
+    fn new(region: Weak<Mapped>, index: usize) -> Self {
+        Self { region, index, bells: Vec::new(), rung: 0 }
+    }
 }
 
 /// The seat of one region at a keeper.
@@ -103,7 +115,17 @@ impl Seat {
 
     /// Lets the keeper look after the region, whose participant is alive now.
     pub(crate) fn open(&self, region: &Arc<Mapped>, index: usize) {
-        self.keeper.lock()[self.slot] = Some(Kept { region: Arc::downgrade(region), index });
+        self.keeper.lock()[self.slot] = Some(Kept::new(Arc::downgrade(region), index));
+        self.keeper.tell();
+    }
+
+    /// Lets the keeper ring `bell` after each death and departure that is told of from now on.
+    pub(crate) fn ring_at_deaths(&self, bell: Weak<dyn Bell>) {
+        if let Some(kept) = &mut self.keeper.lock()[self.slot] {
+            kept.bells.retain(|bell| bell.strong_count() > 0);
+            kept.bells.push(bell);
+        }
+        // It may have to look by itself from now on.
         self.keeper.tell();
     }
 
@@ -200,34 +222,41 @@ impl Keeper {
         }
         let mut retry = FIRST_RETRY;
         let mut words = Vec::with_capacity(MAX_WORDS);
+        let mut by_itself = false;
         loop {
             words.clear();
-            let again = self.look(&mut words);
+            let again = self.look(&mut words, by_itself);
             let pause = [
                 again.soon.then(|| retry.min(LAST_RETRY)),
                 again.regularly.then_some(LAST_RETRY),
                 again.until_settled.then_some(retry),
+                // Whoever is waited for in an event loop has no wait of ours that would look for deaths.
+                (again.has_bells && config::get().safety_net).then_some(NET),
             ];
             let pause = pause.into_iter().flatten().min();
             let woken = futex::wait_raw(&words, pause.and_then(Deadline::after));
+            by_itself = woken == Woken::TimedOut && pause == Some(NET);
             retry = if woken == Woken::TimedOut { (retry * 2).min(LAST_SETTLING) } else { FIRST_RETRY };
         }
     }
 
     /// Looks at all regions, buries the dead and collects what to wait on. No reference to a region outlives this: when one is
-    /// unmapped during the wait, `control` has changed before.
-    fn look(&self, words: &mut Vec<RawWord>) -> Again {
+    /// unmapped during the wait, `control` has changed before. `by_itself`: only the safety net has made it look.
+    fn look(&self, words: &mut Vec<RawWord>, by_itself: bool) -> Again {
         // Acquire pairs with the Release in `tell`.
         let control = self.control.load(Acquire);
         words.push(RawWord { address: self.control.address(), expected: control });
-        let kept: Vec<_> =
-            self.lock().iter().flatten().filter_map(|kept| Some((kept.region.upgrade()?, kept.index))).collect();
+        let is_kept = |(slot, kept): (usize, &Option<Kept>)| {
+            let kept = kept.as_ref()?;
+            Some((slot, kept.region.upgrade()?, kept.index))
+        };
+        let kept: Vec<_> = self.lock().iter().enumerate().filter_map(is_kept).collect();
         // Release pairs with the Acquire in `close`.
         if self.seen.swap(control, Release) != control {
             crate::shim::futex::wake(&self.seen, u32::MAX);
         }
         let mut again = Again::default();
-        for (region, me) in &kept {
+        for (slot, region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
             let watch = participants.watch(*me, roster, |index, patiently| {
@@ -240,8 +269,29 @@ impl Keeper {
             again.soon |= watch.unconfirmed;
             again.regularly |= watch.unwatched;
             again.until_settled |= watch.unsettled;
+            // After the roster was read: whoever dies later changes that, too.
+            again.has_bells |= self.ring(*slot, region, by_itself);
         }
         again
+    }
+
+    /// Rings the bells of a region if somebody has died since they were rung last; says whether there are any.
+    fn ring(&self, slot: usize, region: &Arc<Mapped>, by_itself: bool) -> bool {
+        let epoch = region.fixed().news.epoch();
+        let mut regions = self.lock();
+        // Another region may have the slot by now.
+        let is_same = |kept: &&mut Kept| core::ptr::eq(kept.region.as_ptr(), Arc::as_ptr(region));
+        let Some(kept) = regions[slot].as_mut().filter(is_same) else {
+            return false;
+        };
+        if kept.rung != epoch {
+            kept.rung = epoch;
+            kept.bells.iter().filter_map(Weak::upgrade).for_each(|bell| bell.ring());
+            if by_itself && !kept.bells.is_empty() {
+                region.participants().count_rescue();
+            }
+        }
+        !kept.bells.is_empty()
     }
 
     /// Makes the thread look anew; returns what `seen` is going to be.
@@ -265,7 +315,7 @@ impl Keeper {
         this.pages.replace_page(window(slot), &claim.file, page)?;
         crash_point!("keeper.seat.before_link");
         this.link(slot, offset, region.is_anonymous());
-        regions[slot] = Some(Kept { region: Weak::new(), index: claim.index });
+        regions[slot] = Some(Kept::new(Weak::new(), claim.index));
         Ok(Some(Seat { keeper: Arc::clone(this), slot, offset }))
     }
 
@@ -334,4 +384,6 @@ struct Again {
     regularly: bool,
     /// Another keeper has not seen the roster yet.
     until_settled: bool,
+    /// There is somebody to be told who does not wait by a wait of this library.
+    has_bells: bool,
 }

@@ -6,8 +6,10 @@ use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::crash_point;
+use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::grants::Grants;
 use crate::identity::{self, Token};
@@ -21,6 +23,9 @@ use crate::sys::map::{Mapping, Wishes, page_size};
 const NAME_LOCK: u64 = 1 << 62;
 /// The first of the bytes whose locks are the claims of the participants.
 const CLAIMS: u64 = NAME_LOCK + 1;
+
+/// For how long to look for a free entry among peers that are not trusted.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// An entry of the participant table that belongs to this process.
 #[derive(Debug)]
@@ -233,7 +238,12 @@ impl Mapped {
         let is_free = |index: &usize| tokens[*index].load(Relaxed) == 0;
         // Entries that look free first, then those whose owner may have died unnoticed.
         let free = (0..self.layout.participants).filter(is_free);
+        // Hostile peers can make each attempt take long, by locks of their own.
+        let until = if self.is_trusted() { None } else { Deadline::after(PATIENCE) };
         for index in free.chain(0..self.layout.participants) {
+            if until.is_some_and(Deadline::has_passed) {
+                return Err(Error::Busy);
+            }
             if file::try_lock(&file, Self::claim_byte(index), Lock::Exclusive)? {
                 let anchor = Mapping::anchor(&file)?;
                 return Ok(Some(Claim { index, anchor, file }));

@@ -263,19 +263,25 @@ impl RegionOptions {
     ///
     /// [`Error::NotSealed`] if its size could still be changed; [`Error::OtherTrust`]; otherwise as for [`open`](Self::open).
     pub fn from_fd(&self, file: OwnedFd) -> Result<Region> {
-        self.from_fd_with(file, true)
+        self.open_file(file, true)
     }
 
-    /// Opens the anonymous region behind `file`, which peers have who are not trusted.
+    /// Opens the anonymous region behind `file`, which peers have who are not trusted. It is mapped with ordinary pages, which come when they are touched, whatever
+    /// these options say.
     ///
     /// # Errors
     ///
     /// As for [`from_fd`](Self::from_fd).
     pub fn from_fd_untrusted(&self, file: OwnedFd) -> Result<UntrustedRegion> {
-        self.from_fd_with(file, false).map(UntrustedRegion::of)
+        self.open_file(file, false).map(UntrustedRegion::of)
     }
 
-    fn from_fd_with(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
+    fn open_file(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
+        // Before anything else where it comes from somebody who is not trusted: only memory files have seals, and to ask for them takes no file system, which
+        // might be the sender's, and not answer.
+        if !trusted && !file::is_sealed(&file) {
+            return Err(Error::NotSealed);
+        }
         let status = file::status(&file)?;
         if !status.is_file {
             return Err(Error::NotARegion { what: "it is no regular file" });
@@ -286,7 +292,9 @@ impl RegionOptions {
         if !file::has_ordinary_pages(&file) {
             return Err(Error::NotARegion { what: "it has huge pages" });
         }
-        let mapped = || Ok(Mapped::open(file.try_clone()?, None, self.wishes)?.trusted(trusted));
+        // Whoever is not trusted has chosen the size: it is not for all of it to be there.
+        let wishes = if trusted { self.wishes } else { Wishes::default() };
+        let mapped = || Ok(Mapped::open(file.try_clone()?, None, wishes)?.trusted(trusted));
         Ok(Region::of(registry::attach(status.id, self.terms_of(trusted), mapped)?))
     }
 

@@ -121,16 +121,19 @@ impl Placeholder {
         identity::current().is_some_and(|current| current.is_same_process(self.held_by))
     }
 
-    /// Hands it over to what `command` starts; returns the number of its descriptor there.
+    /// Hands it over to what `command` starts, with other descriptors; returns the numbers that its own and they have there.
     #[allow(clippy::missing_errors_doc, reason = "no more descriptors")]
-    pub fn hand_to(mut self, command: &mut Command) -> io::Result<RawFd> {
+    pub fn hand_to(mut self, command: &mut Command, others: Vec<OwnedFd>) -> io::Result<(RawFd, Vec<RawFd>)> {
         let byte = Mapped::claim_byte(self.index);
-        self.file.take().map_or(Err(io::ErrorKind::NotFound.into()), |file| passing::inherit(command, file, byte))
+        let file = self.file.take().ok_or(io::ErrorKind::NotFound)?;
+        let number = passing::inherit(command, file, byte)?;
+        let others = others.into_iter().map(|other| passing::inherit_shared(command, other));
+        Ok((number, others.collect::<io::Result<_>>()?))
     }
 
-    /// Sends it over a Unix socket, with `bytes`. It stays here if that fails.
+    /// Sends it over a Unix socket, with `bytes` and other descriptors. It stays here if that fails.
     #[allow(clippy::missing_errors_doc, reason = "those of the socket")]
-    pub fn send(&mut self, socket: BorrowedFd<'_>, bytes: &[u8]) -> io::Result<()> {
+    pub fn send(&mut self, socket: BorrowedFd<'_>, bytes: &[u8], others: &[BorrowedFd<'_>]) -> io::Result<()> {
         let byte = Mapped::claim_byte(self.index);
         let Some(file) = &self.file else {
             return Err(io::ErrorKind::NotFound.into());
@@ -138,16 +141,20 @@ impl Placeholder {
         let anew = file::reopen(file, file::status(file)?.id, None)?;
         file::try_lock(&anew, byte, Lock::Shared)?;
         crash_point!("placeholder.send.after_lock");
-        passing::send(socket, bytes, anew.as_fd())?;
+        passing::send(socket, bytes, &[&[anew.as_fd()], others].concat())?;
         crash_point!("placeholder.send.after_send");
         file::unlock(file, byte)?;
         self.file = None;
         Ok(())
     }
 
-    /// Receives what was sent with one: bytes, and its file. `Ok(Err(_))` says what is wrong with what came.
+    /// Receives what was sent with one: bytes, its file, and so many other descriptors. `Ok(Err(_))` says what is wrong with what came.
     #[allow(clippy::missing_errors_doc, reason = "those of the socket; nothing was received then")]
-    pub fn receive(socket: BorrowedFd<'_>, bytes: &mut [u8]) -> io::Result<Result<OwnedFd, &'static str>> {
+    pub fn receive(
+        socket: BorrowedFd<'_>,
+        bytes: &mut [u8],
+        others: usize,
+    ) -> io::Result<Result<(OwnedFd, Vec<OwnedFd>), &'static str>> {
         let mut received = passing::receive(socket, bytes)?;
         if received.bytes == 0 {
             return Ok(Err("the other side has closed the socket"));
@@ -155,10 +162,14 @@ impl Placeholder {
         if received.bytes < bytes.len() {
             return Ok(Err("the message ends too early"));
         }
-        if received.is_cut || received.files.len() > 1 {
-            return Ok(Err("several descriptors came with the message"));
+        if received.files.is_empty() {
+            return Ok(Err("no descriptor came with the message"));
         }
-        Ok(received.files.pop().ok_or("no descriptor came with the message"))
+        if received.is_cut || received.files.len() != 1 + others {
+            return Ok(Err("another number of descriptors came with the message"));
+        }
+        let others = received.files.split_off(1);
+        Ok(received.files.pop().map(|file| (file, others)).ok_or("no descriptor came with the message"))
     }
 }
 

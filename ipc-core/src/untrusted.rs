@@ -84,7 +84,7 @@ unsafe impl<T: Pod + Described + Send, const N: usize> HostileSafe for Array<T, 
 /// # What it cannot do
 ///
 /// - Have this process read or write outside of the region, or use a value that is none: there is no undefined behaviour, and no panic.
-/// - Keep a call longer than its deadline, but for the time of one look at all participants, which are 4096 at most (some milliseconds).
+/// - Keep a call longer than its deadline, but for the time of one look at the participants (2 milliseconds).
 /// - Have it use up memory, but for one frame of a byte channel, whose length has a limit.
 /// - Disturb other regions of this process: nothing of this one is looked after by a [keeper](crate#the-background-thread).
 /// - Cut the file: an access would be a SIGBUS, but its size is sealed, and that is checked before it is mapped.
@@ -129,8 +129,11 @@ impl UntrustedRegion {
 
     /// [`RegionOptions::from_fd_untrusted`] with the defaults.
     ///
-    /// To open it takes longer the larger the table of participants is, and no longer if the region is large. Whoever wants no more addresses to be taken up than so
-    /// many looks at the size of the file before.
+    /// To open it takes no longer if the region is large. Whoever wants no more addresses to be taken up than so many looks at the size of the file before.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn from_fd(file: OwnedFd) -> Result<Self> {
         RegionOptions::new().from_fd_untrusted(file)
     }

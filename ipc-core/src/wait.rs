@@ -95,6 +95,8 @@
 use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
 use std::sync::Arc;
+#[cfg(not(ipc_loom))]
+use std::sync::Weak;
 
 #[cfg(not(ipc_loom))]
 use crate::attachment::Attachment;
@@ -110,7 +112,7 @@ use crate::shim::{fence, futex};
 pub use crate::wait_any::{Armed, MAX_SOURCES, Source};
 
 /// How long a wait sleeps at most before it looks for deaths by itself.
-const NET: Duration = Duration::from_secs(1);
+pub(crate) const NET: Duration = Duration::from_secs(1);
 
 /// The same for a process that has no keeper.
 const NO_KEEPER: Duration = Duration::from_millis(10);
@@ -125,6 +127,13 @@ const SETTLING: Duration = Duration::from_micros(200);
 /// Models count no time; there, it is never, and those who tell have a fence.
 pub fn settling() -> Option<Deadline> {
     if cfg!(ipc_loom) { None } else { Deadline::after(SETTLING) }
+}
+
+/// What is rung at [deaths](Site::ring_at_deaths). For `shmkit-channel`, and not covered by semantic versioning.
+#[doc(hidden)]
+pub trait Bell: core::fmt::Debug + Send + Sync {
+    /// Rings it, at once. May be called by any thread, with a lock of this library held.
+    fn ring(&self);
 }
 
 /// The number of deaths and departures in a region so far, modulo 2^32.
@@ -198,6 +207,15 @@ impl Site {
     /// Whether the process behind `token` may still act at this site. `false` is proven and final.
     pub fn is_alive(&self, token: Token) -> bool {
         self.region.as_ref().is_none_or(|region| region.participants().is_alive(token))
+    }
+
+    /// Lets `bell` be rung, by the keeper of this process, after each death and departure in the region that is told of from now on, for those who
+    /// wait in another way than by [waiting](Self::wait); says whether it will be: this process may have no keeper. For `shmkit-channel`, and
+    /// not covered by semantic versioning.
+    #[doc(hidden)]
+    #[cfg(not(ipc_loom))]
+    pub fn ring_at_deaths(&self, bell: Weak<dyn Bell>) -> bool {
+        self.region.as_ref().is_none_or(|region| region.ring_at_deaths(bell))
     }
 
     /// Looks for deaths that nobody has told of, for those who are going to ask [who is alive](Self::is_alive) and not to wait: a process

@@ -130,7 +130,7 @@ impl Armed {
 
 /// Waits until one of `sources` is ready, or until `deadline`; says which one, by its index.
 ///
-/// Sources are the receivers and senders of channels (`&mut receiver`; of a pipe, `pipe.receiver()`), events (`&mut event.until_set()`), semaphores
+/// Sources are the receivers and senders of channels (`&mut receiver`; a pipe or a stream stands for what it receives), events (`&mut event.until_set()`), semaphores
 /// (`&mut semaphore.until_available(1)`), other processes ([`&mut peer`](crate::Peer)), and what you make a [`Source`]. They may lie in different
 /// regions, or in none.
 ///

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
 
@@ -117,14 +117,15 @@ pub(crate) fn close_from(first: u32) {
     assert_eq!(closed, 0);
 }
 
-/// Keeps this thread on one CPU; `idle` lets it run only when nobody else wants to run there.
+/// Keeps this thread on one CPU; with `idle`, it takes that from nobody when it is woken. It has its share all the same, or on a busy machine it would not
+/// come to anything for seconds, not even to its end.
 pub(crate) fn stay_on_cpu_0(idle: bool) {
     // SAFETY: both structures are plain numbers that live over the calls.
     unsafe {
         let mut cpus: libc::cpu_set_t = std::mem::zeroed();
         libc::CPU_SET(0, &mut cpus);
         assert_eq!(libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const cpus), 0);
-        let policy = if idle { libc::SCHED_IDLE } else { libc::SCHED_OTHER };
+        let policy = if idle { libc::SCHED_BATCH } else { libc::SCHED_OTHER };
         let param: libc::sched_param = std::mem::zeroed();
         assert_eq!(libc::sched_setscheduler(0, policy, &raw const param), 0);
     }
@@ -243,6 +244,23 @@ pub(crate) fn make_fifo(path: &str) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
 }
 
+/// Whether a descriptor is readable, or becomes so in time.
+pub(crate) fn is_readable(file: impl AsFd, timeout: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_fd().as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd that lives over the call.
+    unsafe { libc::poll(&raw mut poll, 1, timeout.as_millis() as i32) == 1 }
+}
+
+/// A new `eventfd`.
+pub(crate) fn event_fd() -> OwnedFd {
+    // SAFETY: the call takes numbers; the descriptor is new and nobody else's.
+    unsafe {
+        let file = libc::eventfd(0, libc::EFD_CLOEXEC);
+        assert!(file >= 0);
+        OwnedFd::from_raw_fd(file)
+    }
+}
+
 /// An anonymous memory file with no seals.
 pub(crate) fn memory_file() -> fs::File {
     use std::os::fd::FromRawFd;
@@ -300,7 +318,7 @@ pub(crate) fn receive_fd(socket: BorrowedFd<'_>) -> std::os::fd::OwnedFd {
         let header = libc::CMSG_FIRSTHDR(&raw const message);
         assert!(!header.is_null(), "no descriptor came");
         let file = libc::CMSG_DATA(header).cast::<i32>().read_unaligned();
-        std::os::fd::OwnedFd::from_raw_fd(file)
+        OwnedFd::from_raw_fd(file)
     }
 }
 

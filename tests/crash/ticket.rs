@@ -1,21 +1,24 @@
 //! The sweep through the ways of a ticket.
 
+use std::iter;
 use std::os::fd::BorrowedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Command, Stdio};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shmkit::shim::crash::arm;
-use shmkit::{ChannelOptions, Pipe, RecvError, Ticket};
+use shmkit::{ChannelOptions, Pipe, RecvError, SendError, Ticket};
 
 use crate::Scene;
-use crate::common::{BOUND, Child, Name, Parent, Stage, prompt};
+use crate::common::{BOUND, Child, Name, Parent, Stage, is_readable, prompt, until};
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("ticket_send", get_what_the_victim_sends),
     ("ticket_inherit", get_what_the_victim_lets_inherit),
     ("ticket_take", send_to_one_who_takes),
     ("ticket_drop", send_to_one_who_drops),
+    ("ticket_ring", ring_one_in_an_event_loop),
+    ("ticket_bell", be_in_an_event_loop),
 ];
 
 fn socket_of(descriptor: BorrowedFd<'_>) -> UnixStream {
@@ -49,9 +52,22 @@ pub(crate) fn victim(scene: &str, parent: &mut Parent, _stage_name: &str, die_at
             parent.say("ready");
             let ticket = Ticket::<Pipe<u64>>::receive(&socket).expect("a ticket");
             arm(die_at);
-            if taking_or_dropping == "ticket_take" {
-                ticket.take().expect("the end").send(7).expect("room");
+            match taking_or_dropping {
+                "ticket_take" | "ticket_ring" => ticket.take().expect("the end").send(7).expect("room"),
+                "ticket_bell" => assert!(matches!(next(&mut ticket.take().expect("the end")), Ok(7))),
+                _ => drop(ticket),
             }
+        }
+    }
+}
+
+/// What an event loop gets from the pipe.
+fn next(pipe: &mut Pipe<u64>) -> Result<u64, RecvError> {
+    let readiness = pipe.readiness().expect("a descriptor");
+    loop {
+        match pipe.try_recv() {
+            Err(RecvError::Empty) => assert!(is_readable(&readiness, BOUND), "nothing in {BOUND:?}"),
+            other => return other,
         }
     }
 }
@@ -94,4 +110,34 @@ fn send_to_one_who_takes(_other: &Name, victim: &mut Child, _stage: &Stage) {
 /// The victim drops the ticket.
 fn send_to_one_who_drops(other: &Name, victim: &mut Child, stage: &Stage) {
     send_to_one_who_takes(other, victim, stage);
+}
+
+/// The victim takes the end, and sends something to one who waits for a descriptor.
+fn ring_one_in_an_event_loop(_other: &Name, victim: &mut Child, _stage: &Stage) {
+    let (mut pipe, ticket) = pair();
+    let readiness = pipe.readiness().expect("a descriptor");
+    until("nothing to be told", || {
+        assert!(matches!(pipe.try_recv(), Err(RecvError::Empty)));
+        !is_readable(&readiness, Duration::ZERO)
+    });
+    victim.tell("go");
+    victim.expect("ready");
+    ticket.send(&socket_of(victim.socket())).expect("a socket");
+    let start = Instant::now();
+    let ended = iter::from_fn(|| next(&mut pipe).ok()).collect::<Vec<_>>();
+    assert!([7].starts_with(&ended), "{ended:?}");
+    assert!(matches!(next(&mut pipe), Err(RecvError::Disconnected)));
+    assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
+}
+
+/// The victim takes the end, and waits for a descriptor.
+fn be_in_an_event_loop(_other: &Name, victim: &mut Child, _stage: &Stage) {
+    let (mut pipe, ticket) = pair();
+    victim.tell("go");
+    victim.expect("ready");
+    ticket.send(&socket_of(victim.socket())).expect("a socket");
+    // To one who is dead, or is there in time.
+    let sent = pipe.send(7);
+    assert!(matches!(sent, Ok(()) | Err(SendError::Disconnected(7))), "{sent:?}");
+    is_left_alone(pipe);
 }

@@ -2,6 +2,7 @@
 
 use crate::channels::Frames;
 use crate::figure::{Comparison, SUBJECT};
+use crate::made::{COPIED, Made, MadeInPlace};
 use crate::memcpy::{Buffer, MEMCPY, TWO_SLOTS};
 use crate::message::{Cast, Frame, Stream};
 use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
@@ -45,6 +46,23 @@ pub const LARGE: Game = Game {
         #[cfg(feature = "peers")]
         Comparison::at_least(servo::NAME, 1.0),
     ],
+};
+
+/// Frames of 64 KiB, made and looked at where they lie.
+pub const IN_PLACE: Game = Game {
+    name: "frames/64KiB/in-place",
+    what: "frames of 64 KiB, made and looked through, stream",
+    conditions: "each byte of a frame is written by its sender and read by its receiver; ours by reserve and commit, peek and release; those \
+                 who copy make it in private memory, and look at a copy there; the bare copies by way of 16 frames",
+    members: 2,
+    cpus: Cpus::Two,
+    measure: Measure::Bytes(64 << 10),
+    entries: &[
+        Entry::of::<Cast<MadeInPlace, Frame<{ 64 * KIB }>, Frames<MIB>>>(SUBJECT),
+        Entry::of::<Cast<Made, Frame<{ 64 * KIB }>, Frames<MIB>>>(COPIED),
+        Entry::of::<Cast<Made, Frame<{ 64 * KIB }>, Buffer<{ 64 * KIB }, 16, 1>>>(MEMCPY),
+    ],
+    rows: &[Comparison::at_least(MEMCPY, 1.0), Comparison::at_least(COPIED, 1.0)],
 };
 
 /// A point of the curve over sizes: frames of `SIZE` bytes, and for the bare copies so many slots and pauses

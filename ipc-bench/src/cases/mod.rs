@@ -60,6 +60,7 @@ pub const GAMES: &[&Game] = &[
     &pipe::STREAM,
     &pipe::STREAM_BATCHES,
     &frames::LARGE,
+    &frames::IN_PLACE,
     frames::SIZES[0],
     frames::SIZES[1],
     frames::SIZES[2],

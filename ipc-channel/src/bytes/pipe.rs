@@ -11,7 +11,7 @@ use super::receiver::ByteReceiver;
 use super::ring::ByteRing;
 use super::sender::ByteSender;
 use super::stream::PipeStream;
-use crate::duplex::{duplex_endpoint, one_way_endpoint};
+use crate::duplex::{duplex_endpoint, one_way_endpoint, receiving_source};
 use crate::endpoint::ChannelOptions;
 #[cfg(doc)]
 use crate::endpoint::Endpoint;
@@ -168,3 +168,4 @@ fn ring(_capacity: u64, size: usize, successors: bool, creator: &Claim) -> ByteR
 duplex_endpoint!([] BytePipe, ByteSender, ByteReceiver, size, ring);
 one_way_endpoint!([] ByteSender, ByteReceiver, size, ring);
 one_way_endpoint!([] ByteReceiver, ByteSender, size, ring);
+receiving_source!([] BytePipe, receiver);

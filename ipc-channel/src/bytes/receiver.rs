@@ -3,12 +3,14 @@
 use core::fmt;
 use core::sync::atomic::Ordering::{Relaxed, Release};
 use core::time::Duration;
+use std::sync::Arc;
 use std::time::Instant;
 
 use shmkit_core::wait::{Armed, FutexWord, Source};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::ring::{ByteRing, Extent, FIRST, LAST, PAD, Place, Record, SharedBytes, WORD, stride};
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -59,6 +61,14 @@ pub(super) enum Found {
     Fetched(usize),
 }
 
+impl Found {
+    /// The length of the frame.
+    pub(super) fn len(self) -> usize {
+        let (Self::InPlace(len) | Self::Kept(len) | Self::Fetched(len)) = self;
+        len
+    }
+}
+
 /// For how long to wait for a frame.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Patience {
@@ -89,6 +99,10 @@ impl Half for ByteReceiver {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 
@@ -262,8 +276,7 @@ impl ByteReceiver {
             }
             Found::Fetched(_) => self.long = None,
         }
-        let (Found::InPlace(len) | Found::Kept(len) | Found::Fetched(len)) = found;
-        Ok(len)
+        Ok(found.len())
     }
 
     /// Where the payload of the record at the receiver's place lies.
@@ -333,7 +346,7 @@ impl ByteReceiver {
     }
 
     /// Looks for a whole frame, and takes all other records out of the ring.
-    fn look(&mut self, buffer: &mut [u8]) -> Result<Option<Found>, Ended> {
+    pub(super) fn look(&mut self, buffer: &mut [u8]) -> Result<Option<Found>, Ended> {
         self.end.check()?;
         if let Some(long) = self.long.as_ref().filter(|long| long.done == long.len) {
             return Ok(Some(Found::Kept(long.len)));

@@ -4,12 +4,14 @@ use core::fmt;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::time::Duration;
 use std::io::IoSlice;
+use std::sync::Arc;
 use std::time::Instant;
 
 use shmkit_core::wait::{self, Armed, FutexWord};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::ring::{ByteRing, Extent, FIRST, LAST, PAD, Place, Record, SharedBytes, WORD, find_tail, stride};
+use crate::bell::Bell;
 use crate::duplex::Half;
 use crate::end::End;
 use crate::ends::{Ended, Side};
@@ -91,6 +93,10 @@ impl Half for ByteSender {
 
     fn unclaim(self) {
         self.end.unclaim();
+    }
+
+    fn carry(&mut self, bell: &Arc<Bell>) {
+        self.end.carry(bell);
     }
 }
 

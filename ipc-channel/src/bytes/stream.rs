@@ -6,11 +6,13 @@
 use std::io::{self, ErrorKind, Read, Write};
 use std::time::Duration;
 
-use shmkit_core::Deadline;
+use shmkit_core::wait::{Armed, FutexWord, Source};
+use shmkit_core::{Deadline, Error};
 
 use super::receiver::{self, ByteReceiver, Found};
 use super::ring::{FIRST, LAST, Record, WORD};
 use super::sender::{ByteSender, longest_piece};
+use crate::duplex::receiving_source;
 use crate::ends::Ended;
 use crate::error::RecvError;
 
@@ -123,7 +125,7 @@ impl PipeReader {
 
     /// Copies the next bytes of the frame that was found.
     fn copy(&mut self, found: Found, buffer: &mut [u8]) -> usize {
-        let (Found::InPlace(len) | Found::Kept(len) | Found::Fetched(len)) = found;
+        let len = found.len();
         // The frame may be another one than before if somebody has scribbled over its header, and shorter.
         let done = self.done.min(len);
         let count = (len - done).min(buffer.len());
@@ -212,6 +214,35 @@ impl Read for PipeStream {
         self.reader.read(buffer)
     }
 }
+
+/// What is waited for is something to read, or the end of the stream.
+impl Source for PipeReader {
+    fn word(&self) -> &dyn FutexWord {
+        self.receiver.word()
+    }
+
+    fn is_ready(&mut self) -> bool {
+        // An empty frame is nothing to read. A sender of nothing else does not keep the caller from looking at the clock.
+        for _ in 0..self.receiver.capacity() {
+            match self.receiver.look(&mut []) {
+                Ok(Some(found)) if found.len() == 0 => self.receiver.give_up(found),
+                Ok(None) => return self.receiver.end.is_other_gone().unwrap_or(true),
+                Ok(Some(_)) | Err(_) => return true,
+            }
+        }
+        false
+    }
+
+    fn arm(&mut self) -> Result<Armed, Error> {
+        self.receiver.arm()
+    }
+
+    fn disarm(&mut self, may_be_woken: bool) {
+        self.receiver.disarm(may_be_woken);
+    }
+}
+
+receiving_source!([] PipeStream, reader);
 
 fn check_timeout(timeout: Option<Duration>) -> io::Result<Option<Duration>> {
     if timeout == Some(Duration::ZERO) {

@@ -28,6 +28,9 @@ const LUCKY: u32 = 16;
 /// The owner sleeps, or is about to.
 const ASLEEP: u32 = 1;
 
+/// The owner waits in an event loop, and its bell is to be rung.
+const BELL: u64 = 2;
+
 /// Why a wait ended without what was waited for.
 #[derive(Debug)]
 pub(crate) enum Ended {
@@ -45,8 +48,11 @@ impl From<Error> for Ended {
 
 impl Ends {
     /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
+    ///
+    /// `true`: the other side waits in an event loop, so its bell is to be rung now.
     #[inline]
-    pub(crate) fn tell(&self, claim: &Claim) {
+    #[must_use]
+    pub(crate) fn tell(&self, claim: &Claim) -> bool {
         // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
         compiler_fence(SeqCst);
         let is_sleepy = || self.end(claim.side.other()).load(Relaxed) & SLEEPY != 0;
@@ -55,25 +61,28 @@ impl Ends {
             store_load_barrier();
             is_sleepy()
         };
-        if is_sleepy() || cfg!(ipc_loom) && looks_again() {
-            self.tell_sleepy(claim.side.other());
-        }
+        (is_sleepy() || cfg!(ipc_loom) && looks_again()) && self.tell_sleepy(claim.side.other())
     }
 
     #[cold]
-    fn tell_sleepy(&self, side: Side) {
+    fn tell_sleepy(&self, side: Side) -> bool {
         // SeqCst pairs with the exchange in `fall_asleep`: either this sees that it is asleep, or its look sees the change.
         fence(SeqCst);
         let asleep = self.asleep(side);
         if asleep.load(Relaxed) == 0 {
-            return;
+            return false;
         }
         crash_point!("ends.tell.before_swap");
-        // Otherwise it has come back by itself.
-        if asleep.swap(0, Relaxed) != 0 {
-            crash_point!("ends.tell.before_wake");
-            wake_all(asleep);
-            crash_point!("ends.tell.after_wake");
+        match asleep.swap(0, Relaxed) {
+            // It has come back by itself.
+            0 => false,
+            BELL => true,
+            _ => {
+                crash_point!("ends.tell.before_wake");
+                wake_all(asleep);
+                crash_point!("ends.tell.after_wake");
+                false
+            }
         }
     }
 
@@ -105,7 +114,7 @@ impl Ends {
             }
             let epoch = site.epoch();
             // Before the look, which is the last one if it is settled.
-            let unsettled = self.fall_asleep(claim)?;
+            let unsettled = self.fall_asleep(claim, ASLEEP.into())?;
             if let Some(ended) = Self::look_around(&site, is_over, &mut look, &is_gone) {
                 self.wake_up(claim);
                 return ended;
@@ -153,9 +162,22 @@ impl Ends {
         if !claim.is_own() {
             return Err(Error::Forked);
         }
-        let unsettled = self.fall_asleep(claim)?;
+        let unsettled = self.fall_asleep(claim, ASLEEP.into())?;
         crash_point!("ends.arm.after_asleep");
         Ok(Armed::at(ASLEEP).unsettled(unsettled.is_some()))
+    }
+
+    /// Leaves word that the bell is to be rung at the next change; look for changes after that. `false`: it may not have been seen by everybody
+    /// yet, so come back.
+    ///
+    /// Nobody sleeps then, so the word is not waited on, and stays until it is taken out by one who rings, or by the owner's next wait.
+    pub(crate) fn arm_bell(&self, claim: &Claim) -> Result<bool, Error> {
+        if !claim.is_own() {
+            return Err(Error::Forked);
+        }
+        let unsettled = self.fall_asleep(claim, BELL)?;
+        crash_point!("ends.arm_bell.after_asleep");
+        Ok(unsettled.is_none())
     }
 
     /// Ends that. Does nothing in a forked child.
@@ -165,8 +187,8 @@ impl Ends {
         }
     }
 
-    /// Sets `asleep`, and SLEEPY if it is not set; says how long that is to settle, if it has not done so.
-    fn fall_asleep(&self, claim: &Claim) -> Result<Option<Deadline>, Error> {
+    /// Sets `asleep` to what is said of `how`, and SLEEPY if it is not set; says how long that is to settle, if it has not done so.
+    fn fall_asleep(&self, claim: &Claim, how: u64) -> Result<Option<Deadline>, Error> {
         let end = self.end(claim.side);
         let settled = &self.settled[claim.side as usize];
         let word = end.load(Relaxed);
@@ -183,7 +205,7 @@ impl Ends {
             settling().inspect(|until| settled.store(until.as_nanos(), Relaxed))
         };
         // SeqCst pairs with the fence in `tell_sleepy`.
-        self.asleep(claim.side).swap(u64::from(ASLEEP), SeqCst);
+        self.asleep(claim.side).swap(how, SeqCst);
         store_load_barrier();
         Ok(unsettled.filter(|until| !until.has_passed()))
     }

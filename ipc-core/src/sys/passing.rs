@@ -27,6 +27,22 @@ pub(crate) fn inherit(command: &mut Command, file: OwnedFd, byte: u64) -> io::Re
     Ok(number)
 }
 
+/// Lets what `command` starts have `file`, too, without anything that would have to change hands; returns its number there.
+pub(crate) fn inherit_shared(command: &mut Command, file: OwnedFd) -> io::Result<RawFd> {
+    let file = if file.as_raw_fd() < 3 { file.try_clone()? } else { file };
+    let number = file.as_raw_fd();
+    let survive_exec = move || {
+        // SAFETY: no memory is involved; the descriptor is open, for the closure owns it.
+        match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFD, 0) } {
+            -1 => Err(io::Error::last_os_error()),
+            _ => Ok(()),
+        }
+    };
+    // SAFETY: between fork and exec the closure only makes a system call on what it owns; it takes no lock and no memory.
+    unsafe { command.pre_exec(survive_exec) };
+    Ok(number)
+}
+
 /// In the child: replaces `file`, which the parent has, too, by one of its own, which keeps the lock and survives `exec`.
 fn become_own(file: BorrowedFd<'_>, path: &CStr, byte: u64) -> io::Result<()> {
     // SAFETY: a path that ends with a zero byte; the descriptor is new and nobody else's.
@@ -72,13 +88,16 @@ union Control {
 // SAFETY: arithmetic, nothing else.
 const CONTROL: usize = unsafe { libc::CMSG_SPACE((MOST_FILES * size_of::<RawFd>()) as u32) as usize };
 
-/// Sends `bytes`, and with them `file`, over a Unix socket: all or, with an error, nothing.
-pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], file: BorrowedFd<'_>) -> io::Result<()> {
+/// Sends `bytes`, and with them `files`, not more than [`MOST_FILES`], over a Unix socket: all or, with an error, nothing.
+pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], files: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if files.len() > MOST_FILES {
+        return Err(io::ErrorKind::InvalidInput.into());
+    }
     let mut part = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
     let mut control = MaybeUninit::<Control>::zeroed();
-    let len = size_of::<RawFd>() as u32;
-    // SAFETY: zeroes are a msghdr without anything. The control data has room for more than the one header with a descriptor behind it that
-    // are written there, and is aligned for the header. All that the message names lives over the call, which only reads.
+    let len = (files.len() * size_of::<RawFd>()) as u32;
+    // SAFETY: zeroes are a msghdr without anything. The control data has room for the header with as many descriptors behind it as
+    // are written there, which were counted above, and is aligned for the header. All that the message names lives over the call, which only reads.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         message.msg_iov = &raw mut part;
@@ -89,7 +108,9 @@ pub(crate) fn send(socket: BorrowedFd<'_>, bytes: &[u8], file: BorrowedFd<'_>) -
         (*header).cmsg_level = libc::SOL_SOCKET;
         (*header).cmsg_type = libc::SCM_RIGHTS;
         (*header).cmsg_len = libc::CMSG_LEN(len) as usize;
-        libc::CMSG_DATA(header).cast::<RawFd>().write_unaligned(file.as_raw_fd());
+        for (at, file) in files.iter().enumerate() {
+            libc::CMSG_DATA(header).cast::<RawFd>().add(at).write_unaligned(file.as_raw_fd());
+        }
         again(|| libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL))?
     };
     // The kernel takes as few bytes as these in one piece.
