@@ -41,7 +41,7 @@ thread_local! {
 }
 
 fn image() -> Vec<u8> {
-    let region = RegionOptions::new().participants(2).keeper(false).anonymous(SIZE / 2).expect("a region");
+    let region = RegionOptions::new().participants(2).keeper(false).anonymous(SIZE - LOG).expect("a region");
     region.insert("u64", AtomicU64::new(5)).expect("room");
     region.insert("mutex", Mutex::new(5u32)).expect("room");
     region.insert_array::<u32>("array", 10).expect("room");
@@ -54,7 +54,8 @@ fn image() -> Vec<u8> {
     let queue = Queue::<u64>::create_in(&region, "queue", 4).expect("room");
     queue.send(1).expect("room");
     let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
-    let mut image = vec![0; SIZE / 2];
+    let mut image = vec![0; SIZE];
+    assert_eq!(file.metadata().expect("its size").len(), SIZE as u64);
     file.read_exact_at(&mut image, 0).expect("its bytes");
     // Nobody takes part.
     image[384..LOG].fill(0);
@@ -151,7 +152,7 @@ fn look(act: &Act, region: &Region, seen: &mut Seen) {
             let mutex = region.get::<Mutex<u32>>("mutex");
             seen.note("get mutex", kind(&mutex));
             if let Ok(mutex) = mutex {
-                seen.note("lock", kind(&mutex.try_lock().map(|mut value| *value += 1)));
+                seen.note("lock", kind(&mutex.try_lock().map(|mut value| *value = value.wrapping_add(1))));
             }
             let event = region.get::<Event>("event");
             seen.note("get event", kind(&event));
@@ -208,7 +209,7 @@ fn look(act: &Act, region: &Region, seen: &mut Seen) {
         }
         Act::Look => {
             assert!(!format!("{region:?}").is_empty());
-            seen.note("size", (region.size() > SIZE / 2).kind());
+            seen.note("size", (region.size() == SIZE - LOG).kind());
         }
     }
 }

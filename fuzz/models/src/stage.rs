@@ -90,6 +90,7 @@ impl Stage {
             RegionOptions::new().participants(4).keeper(false).from_raw(ours.0.as_ptr().cast(), SIZE, &file, ())
         };
         let region = region.expect("a region");
+        core::mem::forget(ours);
         let other = Words::map(&file);
         let image = other.all().iter().map(|word| word.load(Relaxed)).collect();
         Self { region, other, image }
@@ -144,6 +145,8 @@ enum How {
     Word(u64),
     LowHalf(u32),
     HighHalf(u32),
+    /// A number that is no larger than regions and tables are, in one half.
+    Half(bool, u16),
     Flip(u8),
     Add(i8),
     /// What stands in another word.
@@ -161,6 +164,8 @@ impl How {
             Self::Word(value) => value,
             Self::LowHalf(value) => old & !0xffff_ffff | u64::from(value),
             Self::HighHalf(value) => old & 0xffff_ffff | u64::from(value) << 32,
+            Self::Half(is_high, value) if is_high => old & 0xffff_ffff | u64::from(value) << 32,
+            Self::Half(_, value) => old & !0xffff_ffff | u64::from(value),
             Self::Flip(bit) => old ^ 1 << (bit % 64),
             Self::Add(value) => old.wrapping_add_signed(value.into()),
             Self::Copy(number) => from(number),
@@ -169,7 +174,7 @@ impl How {
     }
 }
 
-/// The words of a mapping that stays until the end of the process.
+/// The words of a mapping.
 pub(crate) struct Words(NonNull<AtomicU64>);
 
 impl Words {
@@ -213,7 +218,15 @@ impl Words {
     }
 
     pub(crate) fn all(&self) -> &[AtomicU64] {
-        // SAFETY: mapped for ever, aligned to a page; anybody may change atomics.
+        // SAFETY: mapped as long as `self` lives, aligned to a page; anybody may change atomics.
         unsafe { core::slice::from_raw_parts(self.0.as_ptr(), SIZE / 8) }
+    }
+}
+
+impl Drop for Words {
+    fn drop(&mut self) {
+        // SAFETY: mapped in `map`, with the pages around it, and borrowed by nobody any more.
+        let unmapped = unsafe { libc::munmap(self.0.as_ptr().cast::<u8>().sub(PAGE).cast(), SIZE + 2 * PAGE) };
+        assert_eq!(unmapped, 0);
     }
 }

@@ -1,6 +1,5 @@
 //! Untrusted regions while somebody writes what they like anywhere in them: each call ends, with a value or an error.
 
-use core::cell::OnceCell;
 use core::sync::atomic::AtomicU64;
 use core::sync::atomic::Ordering::Relaxed;
 use core::time::Duration;
@@ -35,8 +34,12 @@ enum Act {
     ScribbleFixed(Scribble),
     /// Over the first objects.
     ScribbleObjects(Scribble),
+    /// Over what the directory says of the array.
+    ScribbleArray(Scribble),
     Insert(u8, u16),
     Get(u8),
+    /// With the length that the directory says.
+    GetAsItIs,
     Objects,
     Array(u8, u16),
     Semaphore(u8, u32),
@@ -52,15 +55,10 @@ pub(crate) fn run(data: &[u8], seen: &mut Seen) {
     let _ = play(&mut Unstructured::new(data), seen);
 }
 
+/// A region, and another mapping of it. A new one for each input: it remembers what it has given out, whatever stands in it.
 struct Room {
     region: UntrustedRegion,
     other: Words,
-    /// What it is like when it is empty.
-    image: Vec<u64>,
-}
-
-thread_local! {
-    static ROOM: OnceCell<Room> = const { OnceCell::new() };
 }
 
 impl Room {
@@ -69,8 +67,7 @@ impl Room {
         let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
         assert_eq!(file.metadata().expect("its size").len(), SIZE as u64);
         let other = Words::map(&file);
-        let image = other.all().iter().map(|word| word.load(Relaxed)).collect();
-        Self { region, other, image }
+        Self { region, other }
     }
 }
 
@@ -89,37 +86,40 @@ struct Things {
 }
 
 fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> {
-    ROOM.with(|room| {
-        let Room { region, other, image } = room.get_or_init(Room::new);
-        for (word, value) in other.all().iter().zip(image) {
-            word.store(*value, Relaxed);
+    let Room { region, other } = &Room::new();
+    let mut things = Things::default();
+    for which in 0..6 {
+        insert(region, &mut things, which, 40, seen);
+    }
+    for which in 0..5 {
+        open(region, &mut things, which, seen);
+    }
+    // The first record says where the second one is, that of the array.
+    let record = other.all()[LOG / 8].load(Relaxed) as usize;
+    for _ in 0..100 {
+        if input.is_empty() {
+            break;
         }
-        let mut things = Things::default();
-        for which in 0..6 {
-            insert(region, &mut things, which, 40, seen);
-        }
-        for which in 0..5 {
-            open(region, &mut things, which, seen);
-        }
-        for _ in 0..100 {
-            if input.is_empty() {
-                break;
+        let begun = Instant::now();
+        match Act::arbitrary(input)? {
+            Act::Scribble(scribble) => other.scribble(0, SIZE, &scribble),
+            Act::ScribbleFixed(scribble) => other.scribble(0, LOG, &scribble),
+            Act::ScribbleObjects(scribble) => other.scribble(LOG, LOG + 4096, &scribble),
+            Act::ScribbleArray(scribble) => other.scribble(record, record + 48, &scribble),
+            Act::GetAsItIs => {
+                let len = other.all()[record / 8 + 3].load(Relaxed) as usize;
+                note(&mut things.array, region.get_array("array", len), "get array as it is", seen);
+                assert!(things.array.as_ref().is_none_or(|array| array.len() <= SIZE / 4));
             }
-            let begun = Instant::now();
-            match Act::arbitrary(input)? {
-                Act::Scribble(scribble) => other.scribble(0, SIZE, &scribble),
-                Act::ScribbleFixed(scribble) => other.scribble(0, LOG, &scribble),
-                Act::ScribbleObjects(scribble) => other.scribble(LOG, LOG + 4096, &scribble),
-                // It would wait for a second.
-                Act::Insert(..) if is_locked(other) => seen.note("insert", "left out"),
-                act => use_it(&act, region, &mut things, seen),
-            }
-            if begun.elapsed() > PATIENCE {
-                break;
-            }
+            // It would wait for a second.
+            Act::Insert(..) if is_locked(other) => seen.note("insert", "left out"),
+            act => use_it(&act, region, &mut things, seen),
         }
-        Ok(())
-    })
+        if begun.elapsed() > PATIENCE {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// Whether somebody who seems alive has the lock on the directory.
@@ -265,6 +265,7 @@ fn use_it(act: &Act, region: &UntrustedRegion, things: &mut Things, seen: &mut S
             4 => things.queue = None,
             _ => things.array = None,
         },
-        Act::Scribble(_) | Act::ScribbleFixed(_) | Act::ScribbleObjects(_) => {}
+        Act::Scribble(_) | Act::ScribbleFixed(_) | Act::ScribbleObjects(_) | Act::ScribbleArray(_) | Act::GetAsItIs => {
+        }
     }
 }
