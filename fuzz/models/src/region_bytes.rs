@@ -75,6 +75,10 @@ fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> 
         };
         Stage::scribble_bytes(&mut bytes[start..end], &scribble);
     }
+    if u8::arbitrary(input)? % 8 == 0 {
+        // A table of any size.
+        bytes[24..28].copy_from_slice(&(u32::from(u16::arbitrary(input)?) % 5000).to_le_bytes());
+    }
     if u8::arbitrary(input)? % 4 == 0 {
         // A log of anything.
         let log = <&[u8]>::arbitrary(input)?;
@@ -123,6 +127,7 @@ fn check(opened: Result<Region, Error>, input: &mut Unstructured<'_>, seen: &mut
     let Ok(region) = opened else {
         return Ok(());
     };
+    assert!(region.size() <= 2 * SIZE && region.participants().len() <= region.capacity());
     for _ in 0..20 {
         if input.is_empty() {
             break;
