@@ -204,6 +204,12 @@ impl Process {
         self.index
     }
 
+    /// What others see of it: `None` if it does not take part, else whether the entry that goes with its token is its own.
+    pub fn is_seen_whole(&self) -> Option<bool> {
+        let card = self.region.participants().card(self.index).filter(|card| card.token == self.token)?;
+        Some(card.pid == self.thread() && card.liveness == self.alive())
+    }
+
     /// From here on the calling thread acts for this process.
     pub fn act(&self) {
         ACTOR.with(|actor| *actor.borrow_mut() = Some(self.clone()));
