@@ -56,21 +56,28 @@ fn assert_ended(mut line: UnixStream, pid: u32) {
 
 #[test]
 fn a_daemon_ends_with_its_parent_that_is_killed() {
-    fn parent_of_a_daemon(line: Line) {
-        // The thread that starts it ends long before the process.
-        let start = || ProcessOptions::new().daemon(true).spawn(live, line).unwrap();
+    fn parent_of_a_daemon(Passed(mut line): Line) {
+        let (mut from_daemon, to_parent) = crate::line();
+        let held = Passed(line.try_clone().unwrap());
+        // The thread that starts it ends when it runs, long before the process.
+        let start = || {
+            let daemon = ProcessOptions::new().daemon(true).spawn(live_and_hold, (to_parent, held)).unwrap();
+            read_pid(&mut from_daemon);
+            daemon
+        };
         let daemon = thread::scope(|scope| scope.spawn(start).join().unwrap());
         assert!(daemon.is_daemon());
+        assert!(matches!(daemon.wait_timeout(Duration::from_millis(50)), Err(JoinError::TimedOut { .. })));
+        line.write_all(&daemon.pid().to_ne_bytes()).unwrap();
         sleep_long();
+    }
+    fn live_and_hold((line, _held): (Line, Line)) {
+        live(line);
     }
     let (mut here, there) = line();
     let parent = spawn(parent_of_a_daemon, there).unwrap();
     let daemon = read_pid(&mut here);
     assert_ne!(daemon, parent.pid());
-    assert!(
-        !common::is_readable(&here, Duration::from_millis(50)),
-        "it ends with the process, and not with the thread that has started it"
-    );
 
     parent.kill().unwrap();
 
