@@ -372,7 +372,6 @@ fn one_who_dies_while_mending_leaves_it_to_the_next() {
         assert_eq!(get(&map, second), None);
         assert_holds(&map, 1);
         end(&region, []);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
