@@ -46,6 +46,7 @@
 //! | [`Pipe`], [`Sender`], [`Receiver`] | messages of one type between two processes, both ways or one way; see [`Endpoint`] and [`ChannelOptions`] |
 //! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
+//! | `process::SharedMap`, `process::SharedVec` | a hash map and a vector of fixed capacity, with the default feature `process`; a kill leaves the old value or the new one |
 //! | [`Ticket`] | the other end of a channel without a name, on its way to another process |
 //! | [`Readiness`] | a descriptor that tells an event loop when a receiver has something to do |
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |

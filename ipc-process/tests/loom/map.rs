@@ -162,6 +162,24 @@ fn who_goes_along_a_chain_from_which_one_is_taken_arrives() {
     });
 }
 
+#[test]
+fn of_two_buckets_that_want_the_last_slot_one_gets_it() {
+    explore(2, || {
+        let (_, [first, second]) = processes();
+        let (map, [there, one], other) = map::<2>();
+        first.act();
+        put(&map, there, 1);
+        let thread = spawn(&second, {
+            let map = map.clone();
+            move || drop(map.insert(&other, value(3)))
+        });
+        let is_mine = map.insert(&one, value(2)).is_ok();
+        thread.join().unwrap();
+        let seen = [there, one, other].map(|key| get(&map, key));
+        assert_eq!(seen, if is_mine { [Some(1), Some(2), None] } else { [Some(1), None, Some(3)] });
+    });
+}
+
 /// There are two places for two keys at all times, though they move.
 #[test]
 fn who_has_made_room_finds_some_whatever_others_do_meanwhile() {
@@ -372,7 +390,6 @@ fn one_who_dies_while_mending_leaves_it_to_the_next() {
         assert_eq!(get(&map, second), None);
         assert_holds(&map, 1);
         end(&region, []);
-        let died = *place.lock().unwrap();
-        died
+        *place.lock().unwrap()
     });
 }
