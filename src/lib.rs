@@ -53,7 +53,7 @@
 //! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
 //! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
 //! | [`UntrustedRegion`], [`HostileSafe`] | memory shared with peers who may write what they like, and what can be had there: atomics, arrays, [`UntrustedSemaphore`], [`UntrustedEvent`], [`UntrustedEnd`], [`UntrustedQueue`] |
-//! | [`process`] | functions of your program in new processes, with regions, queues and tickets as arguments (feature `process`, on unless switched off) |
+//! | [`process`] | functions of your program in new processes, with regions, queues and tickets as arguments, and in [pools](process::Pool) of them (feature `process`, on unless switched off) |
 //! | [`transfer`] | values on their way to other processes, with the files that belong to them |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |

@@ -34,7 +34,6 @@ const NO_VALUE: u8 = 3;
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     pub(super) files: Vec<OwnedFd>,
-    pub(super) count: u32,
 }
 
 /// Calls the function at an address with the arguments in a chunk, and appends an entry for each.
@@ -80,10 +79,11 @@ impl Chunk {
         let (encoded, files) = transfer::pack(|| {
             args.iter().try_fold(Vec::with_capacity(8 * args.len()), |bytes, args| postcard::to_extend(args, bytes))
         });
-        let count =
-            u32::try_from(args.len()).map_err(|_| "there are too many sets of arguments in a chunk".to_owned())?;
+        if u32::try_from(args.len()).is_err() {
+            return Err("there are too many sets of arguments in a chunk".to_owned());
+        }
         let bytes = encoded.map_err(|error| format!("its arguments cannot be serialised: {}", why(&error)))?;
-        Ok(Self { bytes, files, count })
+        Ok(Self { bytes, files })
     }
 }
 

@@ -97,7 +97,7 @@ impl PoolOptions {
         let function =
             call::word_of(f).ok_or("the function is in a shared library; it has to be in the main program".to_owned());
         let made = function.and_then(|function| {
-            let Chunk { bytes, files, .. } = Chunk::of(slice::from_ref(&args))?;
+            let Chunk { bytes, files } = Chunk::of(slice::from_ref(&args))?;
             let files = files.into_iter().map(Passed).collect();
             Ok(Arc::new(Initializer { task: task.clone(), function, args: bytes, files }))
         });
