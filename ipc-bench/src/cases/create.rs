@@ -16,6 +16,7 @@ use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
 use crate::pin;
+use crate::proc;
 use crate::stats::{self, Candidate, Plan};
 
 /// The sizes, those of them that there is room for.
@@ -32,6 +33,11 @@ pub const SIZES: [(&str, usize); 7] = [
 /// The name of the bare calls in results.
 pub const BARE: &str = "shm_open, ftruncate, mmap";
 
+/// What must be left besides.
+const HEADROOM: u64 = 256 << 20;
+/// What a sample makes, unless one region is larger.
+const AT_ONCE: usize = 64 << 20;
+
 const ROWS: &[Comparison] = &[
     Comparison::listed(BARE),
     #[cfg(feature = "peers")]
@@ -43,8 +49,10 @@ const ROWS: &[Comparison] = &[
 pub struct Settings {
     /// The rounds; each takes one sample of every candidate.
     pub plan: Plan,
-    /// How many regions a sample makes, one after the other.
+    /// How many regions a sample makes, one after the other; large ones less often.
     pub turns: u32,
+    /// No larger ones than that.
+    pub most: usize,
 }
 
 /// Makes and removes regions of all sizes that there is room for.
@@ -60,17 +68,19 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     let cpu = pin::Pair::choose()?.first;
     let _pinned = pin::pin_to(cpu)?;
     let [ours, bare, peer] = &names;
-    let room = room()?;
+    let room = room()?.min(proc::memory_available()?);
     let mut figures = Vec::new();
-    for (label, size) in SIZES.into_iter().filter(|&(_, size)| size as u64 <= room) {
+    let is_possible = |size: usize| size <= settings.most && size as u64 + HEADROOM <= room;
+    for (label, size) in SIZES.into_iter().filter(|&(_, size)| is_possible(size)) {
+        let turns = settings.turns.min((AT_ONCE / size) as u32).max(1);
         let candidates = vec![
-            candidate(BARE, settings.turns, move || make_bare(bare, size)),
-            candidate(SUBJECT, settings.turns, move || {
+            candidate(BARE, turns, move || make_bare(bare, size)),
+            candidate(SUBJECT, turns, move || {
                 Region::create(ours, size).map(drop).map_err(io::Error::other)?;
                 Region::unlink(ours).map_err(io::Error::other)
             }),
             #[cfg(feature = "peers")]
-            candidate(shared_memory::NAME, settings.turns, move || shared_memory::create(peer, size)),
+            candidate(shared_memory::NAME, turns, move || shared_memory::create(peer, size)),
         ];
         let all = stats::interleave(&settings.plan, candidates)?;
         figures.push(Figure::of_rounds(format!("make and remove a region, {label}"), "us", all, ROWS));
@@ -79,7 +89,7 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     let _ = peer;
     let conditions = format!(
         "named, in /dev/shm, which has {} MiB free; the process has another region open, so its keeper runs; nothing is written to \
-         the memory; {} regions per sample, in a thread pinned to CPU {cpu}",
+         the memory by the process; {} regions per sample, large ones less often, in a thread pinned to CPU {cpu}",
         room >> 20,
         settings.turns
     );
