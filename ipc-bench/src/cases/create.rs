@@ -31,7 +31,7 @@ pub const SIZES: [(&str, usize); 7] = [
 ];
 
 /// The name of the bare calls in results.
-pub const BARE: &str = "shm_open, ftruncate, mmap";
+pub const BARE: &str = "shm_open, fallocate, mmap";
 
 /// What must be left besides.
 const HEADROOM: u64 = 256 << 20;
@@ -88,7 +88,7 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     #[cfg(not(feature = "peers"))]
     let _ = peer;
     let conditions = format!(
-        "named, in /dev/shm, which has {} MiB free; the process has another region open, so its keeper runs; nothing is written to \
+        "named, in /dev/shm; {} MiB are free; ours and the bare calls reserve the memory; the process has another region open, so its keeper runs; nothing is written to \
          the memory by the process; {} regions per sample, large ones less often, in a thread pinned to CPU {cpu}",
         room >> 20,
         settings.turns
@@ -121,7 +121,7 @@ fn room() -> io::Result<u64> {
     Ok(found.f_bavail * found.f_frsize)
 }
 
-/// The least that a named region takes.
+/// The least that a named region takes, with its memory reserved: or whoever writes to it later may be killed.
 fn make_bare(name: &str, size: usize) -> io::Result<()> {
     let name = CString::new(format!("/{name}"))?;
     let check = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
@@ -132,7 +132,9 @@ fn make_bare(name: &str, size: usize) -> io::Result<()> {
         if file < 0 {
             return Err(io::Error::last_os_error());
         }
-        let made = check(libc::ftruncate(file, size as libc::off_t)).and_then(|()| {
+        let reserved = libc::posix_fallocate(file, 0, size as libc::off_t);
+        let reserved = if reserved == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(reserved)) };
+        let made = reserved.and_then(|()| {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let start = libc::mmap(ptr::null_mut(), size, protection, libc::MAP_SHARED, file, 0);
             if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { check(libc::munmap(start, size)) }
