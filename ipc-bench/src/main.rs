@@ -49,6 +49,9 @@ its figures reach their targets; 1 if a case was wrong; 2 if the options are.
 /// A quick run begins no round after this time; each case gets its part of what is left.
 const QUICK: Duration = Duration::from_secs(25);
 
+/// A quick run makes and touches no more memory at once than that.
+const QUICK_MEMORY: usize = 64 << 20;
+
 struct Options {
     list: bool,
     only: Option<String>,
@@ -126,6 +129,9 @@ impl Options {
     }
 
     fn kill(&self, case: &str, size: &kill::Size) -> io::Result<Figures> {
+        if self.quick && size.memory > QUICK_MEMORY {
+            return Err(io::Error::new(ErrorKind::Unsupported, "so much memory takes too long for a quick run"));
+        }
         let kills = if size.is_large() { self.large_kills } else { self.kills };
         kill::run(&kill::Settings { plan: self.plan(case, kills), ..size.settings(self.huge_pages) })
     }
@@ -135,7 +141,8 @@ impl Options {
     }
 
     fn create(&self, case: &str) -> io::Result<Figures> {
-        create::run(&create::Settings { plan: self.plan(case, self.rounds), turns: if self.quick { 2 } else { 50 } })
+        let (turns, most) = if self.quick { (2, QUICK_MEMORY) } else { (50, usize::MAX) };
+        create::run(&create::Settings { plan: self.plan(case, self.rounds), turns, most })
     }
 
     fn attach(&self, case: &str) -> io::Result<Figures> {

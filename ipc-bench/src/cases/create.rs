@@ -16,6 +16,7 @@ use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
 use crate::pin;
+use crate::proc;
 use crate::stats::{self, Candidate, Plan};
 
 /// The sizes, those of them that there is room for.
@@ -30,7 +31,12 @@ pub const SIZES: [(&str, usize); 7] = [
 ];
 
 /// The name of the bare calls in results.
-pub const BARE: &str = "shm_open, ftruncate, mmap";
+pub const BARE: &str = "shm_open, fallocate, mmap";
+
+/// What must be left besides.
+const HEADROOM: u64 = 256 << 20;
+/// What a sample makes, unless one region is larger.
+const AT_ONCE: usize = 64 << 20;
 
 const ROWS: &[Comparison] = &[
     Comparison::listed(BARE),
@@ -43,8 +49,10 @@ const ROWS: &[Comparison] = &[
 pub struct Settings {
     /// The rounds; each takes one sample of every candidate.
     pub plan: Plan,
-    /// How many regions a sample makes, one after the other.
+    /// How many regions a sample makes, one after the other; large ones less often.
     pub turns: u32,
+    /// No larger ones than that.
+    pub most: usize,
 }
 
 /// Makes and removes regions of all sizes that there is room for.
@@ -60,17 +68,19 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     let cpu = pin::Pair::choose()?.first;
     let _pinned = pin::pin_to(cpu)?;
     let [ours, bare, peer] = &names;
-    let room = room()?;
+    let room = room()?.min(proc::memory_available()?);
     let mut figures = Vec::new();
-    for (label, size) in SIZES.into_iter().filter(|&(_, size)| size as u64 <= room) {
+    let is_possible = |size: usize| size <= settings.most && size as u64 + HEADROOM <= room;
+    for (label, size) in SIZES.into_iter().filter(|&(_, size)| is_possible(size)) {
+        let turns = settings.turns.min((AT_ONCE / size) as u32).max(1);
         let candidates = vec![
-            candidate(BARE, settings.turns, move || make_bare(bare, size)),
-            candidate(SUBJECT, settings.turns, move || {
+            candidate(BARE, turns, move || make_bare(bare, size)),
+            candidate(SUBJECT, turns, move || {
                 Region::create(ours, size).map(drop).map_err(io::Error::other)?;
                 Region::unlink(ours).map_err(io::Error::other)
             }),
             #[cfg(feature = "peers")]
-            candidate(shared_memory::NAME, settings.turns, move || shared_memory::create(peer, size)),
+            candidate(shared_memory::NAME, turns, move || shared_memory::create(peer, size)),
         ];
         let all = stats::interleave(&settings.plan, candidates)?;
         figures.push(Figure::of_rounds(format!("make and remove a region, {label}"), "us", all, ROWS));
@@ -78,8 +88,8 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
     #[cfg(not(feature = "peers"))]
     let _ = peer;
     let conditions = format!(
-        "named, in /dev/shm, which has {} MiB free; the process has another region open, so its keeper runs; nothing is written to \
-         the memory; {} regions per sample, in a thread pinned to CPU {cpu}",
+        "named, in /dev/shm; {} MiB are free; ours and the bare calls reserve the memory; the process has another region open, so its keeper runs; nothing is written to \
+         the memory by the process; {} regions per sample, large ones less often, in a thread pinned to CPU {cpu}",
         room >> 20,
         settings.turns
     );
@@ -111,7 +121,7 @@ fn room() -> io::Result<u64> {
     Ok(found.f_bavail * found.f_frsize)
 }
 
-/// The least that a named region takes.
+/// The least that a named region takes, with its memory reserved: or whoever writes to it later may be killed.
 fn make_bare(name: &str, size: usize) -> io::Result<()> {
     let name = CString::new(format!("/{name}"))?;
     let check = |result| if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) };
@@ -122,7 +132,9 @@ fn make_bare(name: &str, size: usize) -> io::Result<()> {
         if file < 0 {
             return Err(io::Error::last_os_error());
         }
-        let made = check(libc::ftruncate(file, size as libc::off_t)).and_then(|()| {
+        let reserved = libc::posix_fallocate(file, 0, size as libc::off_t);
+        let reserved = if reserved == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(reserved)) };
+        let made = reserved.and_then(|()| {
             let protection = libc::PROT_READ | libc::PROT_WRITE;
             let start = libc::mmap(ptr::null_mut(), size, protection, libc::MAP_SHARED, file, 0);
             if start == libc::MAP_FAILED { Err(io::Error::last_os_error()) } else { check(libc::munmap(start, size)) }

@@ -19,6 +19,11 @@ const COLORS: usize = 8;
 const MARKS: usize = 3;
 /// How many numbers there is room for from left to right.
 const MOST_TICKS: f64 = 7.5;
+/// How many numbers there are upwards, if they can be short.
+const FEWEST_TICKS: usize = 3;
+/// Multiples of powers of ten, the rarest first.
+const STEPS: [&[f64]; 3] =
+    [&[1.0], &[1.0, 2.0, 5.0], &[1.0, 1.2, 1.5, 2.0, 2.5, 3.0, 3.5, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0]];
 const FONT: &str = "system-ui, sans-serif";
 
 /// A chart of lines with marks, on two logarithmic scales.
@@ -84,18 +89,27 @@ fn thinned(ticks: &[f64], range: &Range<f64>) -> Vec<f64> {
     kept
 }
 
-/// One, two and five times each power of ten within `range`, or only one times where that is many.
+/// Powers of ten within `range`, and as many multiples of them as it takes to have some.
 fn nice(range: &Range<f64>) -> Vec<f64> {
     let powers = range.start.log10().floor() as i32..=range.end.log10().ceil() as i32;
-    let steps: &[f64] = if powers.clone().count() > 4 { &[1.0] } else { &[1.0, 2.0, 5.0] };
-    let all = powers.flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
-    all.filter(|value| range.contains(value)).collect()
+    let within = |steps: &[f64]| -> Vec<f64> {
+        let all = powers.clone().flat_map(|power| steps.iter().map(move |step| step * 10f64.powi(power)));
+        all.filter(|value| range.contains(value)).collect()
+    };
+    let all = STEPS.iter().map(|steps| within(steps));
+    all.into_iter().find(|ticks| ticks.len() >= FEWEST_TICKS).unwrap_or_else(|| {
+        // A narrow range: where there are no short numbers, others must do.
+        let part = |part: f64| range.start * (range.end / range.start).powf(part);
+        vec![part(0.2), part(0.8)]
+    })
 }
 
 /// A number as it stands at a scale: no digits that are zero behind the point.
 pub(super) fn plain(value: f64) -> String {
     let digits = (-value.log10().floor()).max(0.0) as usize;
-    format!("{value:.digits$}")
+    // One more for those between.
+    let text = format!("{value:.*}", digits + 1);
+    text.trim_end_matches('0').trim_end_matches('.').into()
 }
 
 impl Ranged for Logarithmic {
@@ -233,8 +247,10 @@ mod tests {
 
     #[test]
     fn nice_numbers_are_few_and_short() {
-        assert_eq!([0.05, 0.1, 2.0, 500.0].map(plain), ["0.05", "0.1", "2", "500"]);
+        assert_eq!([0.05, 0.1, 1.5, 2.0, 500.0].map(plain), ["0.05", "0.1", "1.5", "2", "500"]);
         assert_eq!(nice(&(8.0..60.0)), [10.0, 20.0, 50.0]);
+        assert_eq!(nice(&(290.0..420.0)), [300.0, 350.0, 400.0]);
+        assert_eq!(nice(&(310.0..320.0)).len(), 2);
         assert_eq!(nice(&(0.5..20_000.0)), [1.0, 10.0, 100.0, 1000.0, 10_000.0]);
     }
 }
