@@ -107,16 +107,25 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (wait_any::SCENES, wait_any::victim),
 ];
 
+/// How often all scenes are played, if some crash point was not passed: a scene can lead a victim to a point, but on a busy machine somebody
+/// else may have been faster.
+const TIMES: usize = 3;
+
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
-    let mut visited = BTreeSet::new();
-    for &(scene, run) in SCENES.iter().chain(PARTS.iter().flat_map(|(scenes, _)| *scenes)) {
-        let points = sweep(scene, run);
-        println!("{scene}: {} crash points: {points:?}", points.len());
-        visited.extend(points);
+    let mut missed = crash_points_in_the_sources();
+    for _ in 0..TIMES {
+        for &(scene, run) in SCENES.iter().chain(PARTS.iter().flat_map(|(scenes, _)| *scenes)) {
+            let points = sweep(scene, run);
+            println!("{scene}: {} crash points: {points:?}", points.len());
+            points.iter().for_each(|point| drop(missed.remove(point)));
+        }
+        if missed.is_empty() {
+            return;
+        }
+        println!("not passed: {missed:?}");
     }
-    let missed: Vec<_> = crash_points_in_the_sources().difference(&visited).cloned().collect();
-    assert!(missed.is_empty(), "no scene passes {missed:?}");
+    panic!("no scene passes {missed:?}");
 }
 
 /// Kills the victim at one crash point after the other, until it passes them all; returns their names.
