@@ -75,15 +75,21 @@ pub(super) enum Place {
 /// What the first word of `data` says of arguments that are to be delivered.
 const DELIVERED: u64 = u64::MAX;
 
-/// A job.
+/// A job. The parent writes it into the queue as a whole, and workers take copies.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Pod, Zeroable)]
 pub struct Job {
+    /// Which one: see [`Id`].
     id: u64,
+    /// Where in the program what is to be called lies.
     function: u64,
+    /// The mixture of all other words and the key of the pool. Garbage: it is no job.
     seal: u64,
+    /// How many bytes the arguments have, encoded.
     size: u32,
+    /// How many sets of arguments there are.
     count: u32,
+    /// The arguments, or in the first word where they are.
     data: [u64; INLINE / 8],
 }
 
