@@ -158,7 +158,7 @@ impl PoolOptions {
         let pool = Pool { submitter, threads: Mutex::default() };
         for index in 0..firm.bells.len() {
             let crew = Crew::hire(&firm, index)?;
-            let thread = thread::Builder::new().name(format!("{}-crew", self.name)).spawn(move || crew.run())?;
+            let thread = thread::Builder::new().name(format!("{}-crew", self.name)).spawn(move || crew.live())?;
             pool.threads().push(thread);
         }
         Ok(pool)
