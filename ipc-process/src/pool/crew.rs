@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -150,8 +151,16 @@ impl Crew {
         (self.firm.terms.workers - self.index * CREW).min(CREW)
     }
 
-    /// The life of the thread.
-    pub(super) fn run(mut self) {
+    /// The life of the thread. A panic in it would be a bug of ours, and must leave nobody waiting nevertheless.
+    pub(super) fn live(self) {
+        let firm = Arc::clone(&self.firm);
+        if catch_unwind(AssertUnwindSafe(|| self.run())).is_err() {
+            firm.office.end(&Cause::Broken("the thread that looks after its workers has panicked".into()));
+            firm.ring();
+        }
+    }
+
+    fn run(mut self) {
         note_that_this_is_a_thread_of_a_pool();
         loop {
             // Whoever rings has made its change before.

@@ -23,6 +23,7 @@ use super::office::Office;
 use super::owner::Pool;
 use super::submitter::Submitter;
 use super::worker::{Initializer, JOBS, NOTES, SPILL};
+use crate::process::with_signals_blocked;
 
 /// The most workers of a pool.
 const MOST_WORKERS: usize = 1024;
@@ -158,7 +159,10 @@ impl PoolOptions {
         let pool = Pool { submitter, threads: Mutex::default() };
         for index in 0..firm.bells.len() {
             let crew = Crew::hire(&firm, index)?;
-            let thread = thread::Builder::new().name(format!("{}-crew", self.name)).spawn(move || crew.run())?;
+            // Signals are for the threads of the program.
+            let thread = with_signals_blocked(|| {
+                thread::Builder::new().name("shmkit-crew".to_owned()).spawn(move || crew.live())
+            })?;
             pool.threads().push(thread);
         }
         Ok(pool)

@@ -31,8 +31,8 @@ use super::submitter::Submitter;
 ///
 /// # Threads
 ///
-/// A pool has one thread for every 31 workers in the process that has made it. It takes the results, runs [callbacks](super::Pending::on_done) and
-/// [hooks](super::PendingMap::on_progress), and starts workers. It sleeps unless there is something to do.
+/// A pool has one thread for every 31 workers in the process that has made it. It blocks all signals, takes the results, runs
+/// [callbacks](super::Pending::on_done) and [hooks](super::PendingMap::on_progress), and starts workers. It sleeps unless there is something to do.
 ///
 /// # Examples
 ///

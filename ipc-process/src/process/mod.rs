@@ -37,4 +37,5 @@ pub(crate) use init::message;
 pub use init::{current_name, init, is_daemon};
 pub use options::{ProcessOptions, Stdio, spawn};
 pub use parent::{Parent, parent, parent_id};
+pub(crate) use sys::with_signals_blocked;
 pub use task::{Task, spawn_task};
