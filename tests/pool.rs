@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -229,6 +229,23 @@ fn progress_is_told_after_each_chunk() {
     let told: Vec<_> = told.iter().take(4).collect();
     assert_eq!(told, [(5, 20), (10, 20), (15, 20), (20, 20)]);
     assert_eq!(pending.progress(), (20, 20));
+}
+
+#[test]
+fn one_who_is_told_of_progress_may_end_the_pool() {
+    let pool = Arc::new(pool());
+    let (gate, tell) = (gate(), mpsc::channel());
+    let (tell, told) = tell;
+    let ender = Arc::clone(&pool);
+    let pending = pool.chunked(1).map_async(pass, vec![gate.clone(); 20]).on_progress(move |done, all| {
+        ender.terminate();
+        tell.send((done, all)).expect("a listener");
+    });
+    open(&gate);
+    pending.get_timeout(BOUND).expect_err("a pool that was ended");
+    // What was given up meanwhile is told of, too.
+    until("the last one", || told.try_recv() == Ok((20, 20)));
+    pool.join();
 }
 
 #[test]
