@@ -375,6 +375,24 @@ fn no_task_waits_behind_a_long_one_while_a_worker_is_idle() {
 }
 
 #[test]
+fn no_worker_is_idle_because_of_the_arguments_of_the_others() {
+    // Of as many as there is not room for at once in what is shared.
+    const TASKS: usize = 6;
+    fn pass_with((text, _): (String, u8)) -> usize {
+        pass(GATE.get().expect("it was initialised").clone());
+        text.len()
+    }
+    let gate = gate();
+    let mut options = PoolOptions::new();
+    options.workers(TASKS).initializer(|gate| GATE.set(gate).expect("once"), gate.clone());
+    let pool = options.build().expect("a pool");
+    let pending = pool.chunked(1).map_async(pass_with, (0..TASKS).map(|n| ("x".repeat(250_000), n as u8)));
+    until_come(&gate, TASKS as u64);
+    open(&gate);
+    assert_eq!(pending.get(), Ok(vec![250_000; TASKS]));
+}
+
+#[test]
 fn every_worker_is_initialised_first() {
     static GREETING: OnceLock<String> = OnceLock::new();
     let pool = PoolOptions::new()
