@@ -249,6 +249,25 @@ fn one_who_is_told_of_progress_may_end_the_pool() {
 }
 
 #[test]
+fn a_callback_that_ends_the_thread_of_the_pool_breaks_the_pool() {
+    /// What a panic says, and then panics by itself.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("one panic after the other");
+        }
+    }
+    let pool = pool();
+    let gate = gate();
+    let before = pool.submit(pass, gate.clone());
+    until_come(&gate, 1);
+    pool.submit(square, 2).on_done(|_| std::panic::panic_any(Bomb));
+    let ended = before.get_timeout(BOUND);
+    assert!(matches!(ended, Err(TaskError::Broken { .. })), "{ended:?}");
+    assert!(matches!(pool.submit(square, 2).get_timeout(BOUND), Err(TaskError::Broken { .. })));
+}
+
+#[test]
 fn arguments_and_values_may_be_longer_than_all_that_is_shared() {
     // Texts travel as they are.
     fn turn(text: String) -> String {
