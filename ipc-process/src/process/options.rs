@@ -156,7 +156,8 @@ impl ProcessOptions {
 
     /// Whether the process ends with this one, also if this one is killed. It may not start processes itself.
     ///
-    /// The end is that of SIGKILL: it has no time to do anything.
+    /// The end is that of SIGKILL: it has no time to do anything. A process that has become another user or group (`setuid`, `setgid`) is not ended: the
+    /// kernel forgets it then. One that does so, looks for the end of its [`parent`](super::parent()) by itself.
     pub fn daemon(&mut self, daemon: bool) -> &mut Self {
         self.is_daemon = daemon;
         self
