@@ -274,8 +274,13 @@ impl ProcessOptions {
         let shared = sys::open_process(pid).and_then(|process| {
             Ok(Arc::new(Shared::new(pid, bootstrap.name.clone(), self.is_daemon, process, own_token()?)))
         });
-        // One that nobody looks after would never be reaped.
-        let shared = shared.and_then(|shared| nursery.add(&shared).map(|()| shared)).inspect_err(|_| sys::undo(pid))?;
+        // One that nobody looks after would never be reaped. One that others have reaped, or the kernel if SIGCHLD is ignored, has no id any more
+        // that would be its own.
+        let shared = shared.and_then(|shared| nursery.add(&shared).map(|()| shared)).inspect_err(|error| {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                sys::undo(pid);
+            }
+        })?;
         Ok((Child::new(shared), ours))
     }
 
