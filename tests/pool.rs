@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::sync::{OnceLock, mpsc};
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -232,6 +232,42 @@ fn progress_is_told_after_each_chunk() {
 }
 
 #[test]
+fn one_who_is_told_of_progress_may_end_the_pool() {
+    let pool = Arc::new(pool());
+    let (gate, tell) = (gate(), mpsc::channel());
+    let (tell, told) = tell;
+    let ender = Arc::clone(&pool);
+    let pending = pool.chunked(1).map_async(pass, vec![gate.clone(); 20]).on_progress(move |done, all| {
+        ender.terminate();
+        tell.send((done, all)).expect("a listener");
+    });
+    open(&gate);
+    pending.get_timeout(BOUND).expect_err("a pool that was ended");
+    // What was given up meanwhile is told of, too.
+    until("the last one", || told.try_recv() == Ok((20, 20)));
+    pool.join();
+}
+
+#[test]
+fn a_callback_that_ends_the_thread_of_the_pool_breaks_the_pool() {
+    /// What a panic says, and then panics by itself.
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("one panic after the other");
+        }
+    }
+    let pool = pool();
+    let gate = gate();
+    let before = pool.submit(pass, gate.clone());
+    until_come(&gate, 1);
+    pool.submit(square, 2).on_done(|_| std::panic::panic_any(Bomb));
+    let ended = before.get_timeout(BOUND);
+    assert!(matches!(ended, Err(TaskError::Broken { .. })), "{ended:?}");
+    assert!(matches!(pool.submit(square, 2).get_timeout(BOUND), Err(TaskError::Broken { .. })));
+}
+
+#[test]
 fn arguments_and_values_may_be_longer_than_all_that_is_shared() {
     // Texts travel as they are.
     fn turn(text: String) -> String {
@@ -355,6 +391,24 @@ fn no_task_waits_behind_a_long_one_while_a_worker_is_idle() {
     assert!(!long.is_done());
     open(&gate);
     long.get().expect("a value");
+}
+
+#[test]
+fn no_worker_is_idle_because_of_the_arguments_of_the_others() {
+    // Of as many as there is not room for at once in what is shared.
+    const TASKS: usize = 6;
+    fn pass_with((text, _): (String, u8)) -> usize {
+        pass(GATE.get().expect("it was initialised").clone());
+        text.len()
+    }
+    let gate = gate();
+    let mut options = PoolOptions::new();
+    options.workers(TASKS).initializer(|gate| GATE.set(gate).expect("once"), gate.clone());
+    let pool = options.build().expect("a pool");
+    let pending = pool.chunked(1).map_async(pass_with, (0..TASKS).map(|n| ("x".repeat(250_000), n as u8)));
+    until_come(&gate, TASKS as u64);
+    open(&gate);
+    assert_eq!(pending.get(), Ok(vec![250_000; TASKS]));
 }
 
 #[test]

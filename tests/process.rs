@@ -131,6 +131,18 @@ fn a_process_that_is_told_to_stay_is_alive_until_it_is_terminated() {
 }
 
 #[test]
+fn a_child_of_one_that_ignores_signals_can_be_terminated() {
+    fn ignore_and_terminate(_: ()) -> Option<i32> {
+        // SAFETY: no handler is involved.
+        unsafe { libc::signal(libc::SIGTERM, libc::SIG_IGN) };
+        let child = ProcessOptions::new().daemon(true).spawn(sleep_long, ()).unwrap();
+        child.terminate().unwrap();
+        child.wait_timeout(BOUND).unwrap().signal()
+    }
+    assert_eq!(spawn(ignore_and_terminate, ()).unwrap().join().unwrap(), Some(libc::SIGTERM));
+}
+
+#[test]
 fn a_value_is_taken_once() {
     let mut process = spawn(|_: ()| 5, ()).unwrap();
     assert_eq!(process.join_timeout(BOUND).unwrap(), 5);

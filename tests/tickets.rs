@@ -14,7 +14,7 @@ use common::{
     sleep_for_ever, until,
 };
 
-roles!(echo, pair_of_ends, reader, asker, receiver, sleeper, idler, forker, forgetter, leaker, collector);
+roles!(echo, pair_of_ends, reader, asker, receiver, sleeper, idler, forker, forgetter, leaker, collector, greedy);
 
 /// A pipe, and the ticket for its other end.
 fn pipe() -> (Pipe<u64>, Ticket<Pipe<u64>>) {
@@ -56,6 +56,29 @@ fn a_child_takes_the_end_that_it_has_inherited() {
     assert_eq!(pipe.recv().expect("an answer"), 2);
 
     drop(pipe);
+    child.finish();
+}
+
+/// Asks for the same descriptors under another name, while it has them.
+fn greedy(_: &mut Parent) {
+    let ticket = Ticket::<Pipe<u64>>::inherited("jobs").expect("a ticket");
+    let again = Ticket::<Pipe<u64>>::inherited("again");
+    assert!(matches!(again, Err(OpenError::NoTicket { .. })), "{again:?}");
+    drop(again);
+    let mut pipe = ticket.take().expect("an end");
+    pipe.send(1).expect("a receiver");
+}
+
+#[test]
+fn what_two_variables_speak_of_is_taken_once() {
+    let (mut pipe, ticket) = pipe();
+    let child = Child::spawn_prepared("greedy", &[], |command| {
+        ticket.inherit(command, "jobs").expect("a command");
+        let jobs = command.get_envs().find(|(name, _)| *name == "SHMKIT_TICKET_jobs");
+        let value = jobs.and_then(|(_, value)| value).expect("a variable").to_owned();
+        command.env("SHMKIT_TICKET_again", value);
+    });
+    assert_eq!(pipe.recv().expect("a message"), 1);
     child.finish();
 }
 

@@ -15,6 +15,7 @@ mod real {
     use std::io;
     use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
     use nix::sys::eventfd::{EfdFlags, EventFd};
     use shmkit_core::wait;
 
@@ -34,10 +35,11 @@ mod real {
             fs::read_link(format!("/proc/self/fd/{number}")).is_ok_and(|kind| kind.as_os_str() == KIND)
         }
 
-        /// The bell that somebody else has made; `None` if it is none.
+        /// The bell that somebody else has made; `None` if it is none. One that blocks would keep its owner waiting, and is none.
         pub(crate) fn of_file(file: OwnedFd) -> Option<Self> {
+            let is_bell = Self::is_one(file.as_raw_fd()) && !blocks(&file);
             // SAFETY: it is an `eventfd`, as was just seen, and stays one as long as we own it.
-            Self::is_one(file.as_raw_fd()).then(|| Self(unsafe { EventFd::from_owned_fd(file) }))
+            is_bell.then(|| Self(unsafe { EventFd::from_owned_fd(file) }))
         }
 
         pub(crate) fn ring(&self) {
@@ -51,6 +53,11 @@ mod real {
         }
     }
 
+    /// Whether one who reads or writes there waits.
+    fn blocks(file: &OwnedFd) -> bool {
+        fcntl(file, FcntlArg::F_GETFL).map_or(true, |flags| flags & OFlag::O_NONBLOCK.bits() == 0)
+    }
+
     impl wait::Bell for Bell {
         fn ring(&self) {
             self.ring();
@@ -61,6 +68,21 @@ mod real {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.0.as_fd()
         }
+    }
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use nix::sys::eventfd::{EfdFlags, EventFd};
+
+    use super::Bell;
+
+    #[test]
+    fn a_bell_whose_owner_could_be_kept_waiting_by_it_is_none() {
+        let bell = |flags| Bell::of_file(EventFd::from_flags(flags).expect("a descriptor").into());
+        assert!(bell(EfdFlags::EFD_NONBLOCK).is_some());
+        assert!(bell(EfdFlags::empty()).is_none());
+        assert!(Bell::of_file(std::fs::File::open("/dev/null").expect("a device").into()).is_none());
     }
 }
 

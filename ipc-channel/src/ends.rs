@@ -77,6 +77,9 @@ const CLOSED: u64 = 2;
 /// Its owner sleeps at times: whoever tells it must not miss that it does.
 const SLEEPY: u64 = FLAG;
 
+/// How often an end changes hands at most while somebody looks whether its owner is dead.
+const MOST_OWNERS: u32 = 8;
+
 /// A rule: the end of a dead owner can be claimed anew.
 const SUCCESSORS: u64 = 1;
 
@@ -311,16 +314,31 @@ impl Ends {
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.
     pub(crate) fn is_gone(&self, side: Side, site: &Site) -> Result<bool, Error> {
+        let end = self.end(side);
         // Acquire pairs with the Release in `claim`, so that an owner is among the participants, and with that in `close`.
-        let word = self.end(side).load(Acquire);
-        match word & !SLEEPY {
-            ABSENT => Ok(false),
-            CLOSED => Ok(true),
-            _ => match Token::from_word(word) {
-                Some(owner) => Ok(!site.is_alive(owner)),
-                None => Err(garbage(word)),
-            },
+        let mut word = end.load(Acquire);
+        // An end changes hands a few times; one that does so for ever is garbage.
+        for _ in 0..MOST_OWNERS {
+            match word & !SLEEPY {
+                ABSENT => return Ok(false),
+                CLOSED => return Ok(true),
+                _ => {}
+            }
+            let Some(owner) = Token::from_word(word) else {
+                return Err(garbage(word));
+            };
+            if site.is_alive(owner) {
+                return Ok(false);
+            }
+            // A placeholder goes as soon as somebody has come in its place: its death means nothing then. Whoever sees that death
+            // (Acquire) sees the exchange that came before it.
+            let now = end.load(Acquire);
+            if now & !SLEEPY == word & !SLEEPY {
+                return Ok(true);
+            }
+            word = now;
         }
+        Err(garbage(word))
     }
 
     /// Whether nobody has had an end yet.

@@ -52,8 +52,8 @@ const PREFIX: &str = "SHMKIT_TICKET_";
 /// What a message with a ticket begins with. The last byte is its version.
 const MAGIC: [u8; 8] = *b"shmkit\0\x02";
 
-/// The names under which this process has taken something up.
-static TAKEN_UP: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+/// The names under which this process has taken something up, and the descriptors that it has found there: no two variables are for the same ones.
+static TAKEN_UP: Mutex<(BTreeSet<String>, BTreeSet<RawFd>)> = Mutex::new((BTreeSet::new(), BTreeSet::new()));
 
 /// The end `E` of a channel that [has no name](crate::ChannelOptions::pair), for one who takes it: this process, a child that inherits the
 /// ticket, or a process that it is sent to over a Unix socket.
@@ -161,11 +161,16 @@ impl<E: Endpoint> Ticket<E> {
     pub fn inherited(name: &str) -> Result<Self, OpenError> {
         // While it is locked, nobody else finds the same descriptor.
         let mut taken_up = TAKEN_UP.lock().unwrap_or_else(PoisonError::into_inner);
-        if taken_up.contains(name) {
+        let (names, numbers) = &mut *taken_up;
+        if names.contains(name) {
             return Err(no_ticket("this process has taken it already"));
         }
         let value = env::var(variable(name)?).map_err(|_| no_ticket("nothing was inherited under this name"))?;
         let (number, token, bells) = parse(&value).ok_or(no_ticket("the variable does not say where it is"))?;
+        let all: BTreeSet<RawFd> = bells.iter().copied().chain([number]).collect();
+        if !all.is_disjoint(numbers) {
+            return Err(no_ticket("its descriptors belong to another ticket"));
+        }
         let is_open = std::fs::symlink_metadata(format!("/proc/self/fd/{number}")).is_ok();
         if !is_open {
             return Err(no_ticket("its descriptor is not open"));
@@ -179,12 +184,13 @@ impl<E: Endpoint> Ticket<E> {
             return Err(no_ticket("its bells are not there"));
         }
         // SAFETY: the file is that of a region in which this token stands for an end that is to be taken by whoever was given that very
-        // descriptor. Nobody in this process has been yet: the name is noted below, under the lock.
+        // descriptor. Nobody in this process has been yet: the number is noted below, under the lock.
         let file = unsafe { Placeholder::adopt(number) }.map_err(Error::from)?;
         // SAFETY: as for the file; whoever has written the variable has given these along.
         let bells = bells.into_iter().map(|bell| unsafe { Placeholder::adopt(bell) });
         let bells = bells.collect::<io::Result<_>>().map_err(Error::from)?;
-        taken_up.insert(name.to_owned());
+        names.insert(name.to_owned());
+        numbers.extend(all);
         Self::with(region, file, token, bells)
     }
 

@@ -99,3 +99,16 @@ fn a_ticket_is_received_as_what_it_is() {
     let refused = Ticket::<Receiver<u32>>::receive(&socket).expect_err("it is for other messages");
     assert!(matches!(refused, OpenError::Failed(Error::WrongType { .. })), "{refused:?}");
 }
+
+#[test]
+fn an_end_that_is_being_taken_is_not_gone() {
+    for turn in 0..1_000 {
+        let (tx, ticket) = ChannelOptions::new().pair::<Sender<u64>>().expect("a channel");
+        let taker = std::thread::spawn(move || ticket.take().expect("the end that receives"));
+        while !taker.is_finished() {
+            assert!(!tx.is_closed(), "turn {turn}");
+        }
+        let _rx = taker.join().expect("no panic");
+        assert!(!tx.is_closed());
+    }
+}

@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
@@ -119,6 +120,9 @@ struct State {
     /// If they are wanted as they come: those that have come and were not fetched.
     come: VecDeque<usize>,
     callback: Option<Callback>,
+    /// The thread that runs the hook, and whether there has been progress in it meanwhile.
+    hook_runs_in: Option<ThreadId>,
+    is_hook_late: bool,
 }
 
 impl State {
@@ -175,6 +179,8 @@ impl Batch {
             wanted,
             come: VecDeque::new(),
             callback: None,
+            hook_runs_in: None,
+            is_hook_late: false,
         };
         Arc::new(Self { task, owner, state: Mutex::new(state), changed: Condvar::new(), hook: Mutex::new(None) })
     }
@@ -223,17 +229,35 @@ impl Batch {
             self.changed.notify_all();
         }
         let callback = if is_over { state.callback.take() } else { None };
+        let is_in_hook = state.hook_runs_in.is_some_and(|thread| thread == thread::current().id());
+        state.is_hook_late |= is_in_hook && is_progress;
         drop(state);
-        if is_progress {
-            let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
-            if hook.as_mut().is_some_and(|hook| catch_unwind(AssertUnwindSafe(|| hook(done, tasks))).is_err()) {
-                // It has said so on standard error, and is not asked again.
-                *hook = None;
-            }
+        if is_progress && !is_in_hook {
+            self.call_hook(done, tasks);
         }
         if let Some(callback) = callback {
-            // As above.
+            // A panic has said so on standard error.
             let _ = catch_unwind(AssertUnwindSafe(|| callback(self)));
+        }
+    }
+
+    /// Tells the hook how far it is, and once more if the hook itself has brought about more than that: by ending the pool, for example.
+    fn call_hook(&self, mut done: usize, mut tasks: usize) {
+        let mut hook = self.hook.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(call) = hook.as_mut() {
+            self.lock().hook_runs_in = Some(thread::current().id());
+            let called = catch_unwind(AssertUnwindSafe(|| call(done, tasks)));
+            let mut state = self.lock();
+            state.hook_runs_in = None;
+            let is_late = mem::take(&mut state.is_hook_late);
+            (done, tasks) = (state.done, state.tasks);
+            drop(state);
+            if called.is_err() {
+                // It has said so on standard error, and is not asked again.
+                *hook = None;
+            } else if !is_late {
+                return;
+            }
         }
     }
 

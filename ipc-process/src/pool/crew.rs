@@ -12,6 +12,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit_channel::{ByteReceiver, ChannelOptions, RecvError};
@@ -278,13 +279,18 @@ impl Crew {
         }
         if wait_any(&mut sources, deadline).is_err() {
             // A region that cannot be waited in: it was scribbled over. Those who die of it are seen nevertheless.
-            std::thread::sleep(LOOK);
+            thread::sleep(LOOK);
         }
     }
 }
 
 impl Drop for Crew {
     fn drop(&mut self) {
+        if thread::panicking() {
+            // In code of users: what is dropped here can panic, too. Nobody would take results any more.
+            self.firm.office.end(&Cause::Broken("a callback has ended the thread that takes the results".into()));
+            self.firm.ring();
+        }
         // If not all could be started.
         self.kill();
     }

@@ -16,7 +16,8 @@
 //! # The way of a task
 //!
 //! 1. `submit` encodes the arguments, and the office posts a job if a slot is free: one cache line in a queue, with small arguments in it, larger
-//!    ones in the spill. What is larger than a quarter of that, or brings files along, stays with the parent.
+//!    ones in the spill. What is larger than a quarter of that, or brings files along, stays with the parent; so do arguments that find no
+//!    room there, as long as there are not enough jobs for all workers.
 //! 2. A worker that has nothing to do takes the job, and notes in the same turn that it has it (see `board.rs`). Nobody assigns jobs, so none waits
 //!    behind a long one while any worker is idle. If the arguments are with the parent, the worker asks for them over its channel, and gets them
 //!    over its socket.

@@ -22,6 +22,10 @@ use super::spill::Spill;
 /// Arguments longer than this part of the spill are delivered: a few jobs must not keep all others waiting.
 const SHARE: usize = 4;
 
+/// How many jobs for each worker are posted even if there is no room in the spill for their arguments, which are delivered then: so that none is
+/// idle beside those that have it.
+const AT_HAND: usize = 2;
+
 /// A job that is to be posted.
 pub(super) struct Order {
     pub(super) batch: Arc<Batch>,
@@ -80,6 +84,8 @@ pub(super) struct Office {
     board: Board,
     /// Where arguments lie that are too large for a job.
     spill: Tailed<AtomicU64>,
+    /// So many jobs keep all workers busy until there are results.
+    enough: usize,
     ledger: Mutex<Ledger>,
 }
 
@@ -97,7 +103,7 @@ struct Ledger {
 }
 
 impl Office {
-    pub(super) fn new(board: Board, spill: Tailed<AtomicU64>) -> Self {
+    pub(super) fn new(board: Board, spill: Tailed<AtomicU64>, workers: usize) -> Self {
         let slots = board.slots();
         let ledger = Ledger {
             phase: Phase::Open,
@@ -108,7 +114,7 @@ impl Office {
             posted: 0,
             is_board_closed: false,
         };
-        Self { board, spill, ledger: Mutex::new(ledger) }
+        Self { board, spill, enough: AT_HAND * workers, ledger: Mutex::new(ledger) }
     }
 
     /// Makes arguments what goes with an order.
@@ -246,11 +252,17 @@ impl Office {
 
     fn post(&self, ledger: &mut Ledger) -> Result<(), Error> {
         while let (Some(order), Some(slot)) = (ledger.backlog.front(), ledger.free.last().copied()) {
-            let place = match &order.args {
-                Args::Delivered(_) => Place::Delivered,
-                Args::Bytes(bytes) if bytes.len() <= INLINE => Place::Inline,
+            let is_short = ledger.slots.len() - ledger.free.len() < self.enough;
+            let (place, ready) = match &order.args {
+                Args::Delivered(_) => (Place::Delivered, None),
+                Args::Bytes(bytes) if bytes.len() <= INLINE => (Place::Inline, None),
                 Args::Bytes(bytes) => match ledger.spill.take(bytes.len()) {
-                    Some(at) => Place::Spill(at),
+                    Some(at) => (Place::Spill(at), None),
+                    // The room comes back with results only, and a worker with nothing to do brings none.
+                    None if is_short => match (Parcel { bytes: bytes.clone(), files: Vec::new() }).ready() {
+                        Ok(parcel) => (Place::Delivered, Some(parcel)),
+                        Err(_) => return Ok(()),
+                    },
                     None => return Ok(()),
                 },
             };
@@ -259,7 +271,7 @@ impl Office {
             };
             ledger.free.pop();
             let (bytes, parcel) = match args {
-                Args::Bytes(bytes) => (bytes, None),
+                Args::Bytes(bytes) => (bytes, ready.map(Arc::new)),
                 Args::Delivered(parcel) => (Vec::new(), Some(Arc::new(parcel))),
             };
             let job = match place {

@@ -152,7 +152,7 @@ impl PoolOptions {
         let queue = QueueOptions::new().capacity(SLOTS).create_in(&region, JOBS)?;
         let key = random_key()?;
         let board = Board::new(queue, region.insert_tailed(NOTES, AtomicU64::new(0), notes)?, key);
-        let office = Office::new(board, region.insert_tailed(SPILL, AtomicU64::new(0), SPILL_SIZE)?);
+        let office = Office::new(board, region.insert_tailed(SPILL, AtomicU64::new(0), SPILL_SIZE)?, workers);
         let terms = Terms { name: self.name.clone(), workers, region, key, initializer, max_tasks: self.max_tasks };
         let firm = Arc::new(Firm::new(office, terms));
         let submitter = Submitter::new(Arc::clone(&firm), Site::of(&firm.bells[0])?.token(), self.retries);

@@ -302,7 +302,10 @@ impl Submitter {
     }
 
     pub(super) fn hand_in(&self, orders: &mut Vec<Order>) {
-        self.firm.office.take(orders.drain(..));
+        // In a forked child there are none, and what the office has locked may have been so when it was forked.
+        if !orders.is_empty() {
+            self.firm.office.take(orders.drain(..));
+        }
     }
 }
 

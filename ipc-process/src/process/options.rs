@@ -156,7 +156,8 @@ impl ProcessOptions {
 
     /// Whether the process ends with this one, also if this one is killed. It may not start processes itself.
     ///
-    /// The end is that of SIGKILL: it has no time to do anything.
+    /// The end is that of SIGKILL: it has no time to do anything. A process that has become another user or group (`setuid`, `setgid`) is not ended: the
+    /// kernel forgets it then. One that does so, looks for the end of its [`parent`](super::parent()) by itself.
     pub fn daemon(&mut self, daemon: bool) -> &mut Self {
         self.is_daemon = daemon;
         self
@@ -273,8 +274,13 @@ impl ProcessOptions {
         let shared = sys::open_process(pid).and_then(|process| {
             Ok(Arc::new(Shared::new(pid, bootstrap.name.clone(), self.is_daemon, process, own_token()?)))
         });
-        // One that nobody looks after would never be reaped.
-        let shared = shared.and_then(|shared| nursery.add(&shared).map(|()| shared)).inspect_err(|_| sys::undo(pid))?;
+        // One that nobody looks after would never be reaped. One that others have reaped, or the kernel if SIGCHLD is ignored, has no id any more
+        // that would be its own.
+        let shared = shared.and_then(|shared| nursery.add(&shared).map(|()| shared)).inspect_err(|error| {
+            if error.raw_os_error() != Some(libc::ESRCH) {
+                sys::undo(pid);
+            }
+        })?;
         Ok((Child::new(shared), ours))
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::eventfd::{EfdFlags, EventFd};
-use nix::sys::signal::{SigSet, SigmaskHow};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal};
 use nix::sys::time::TimeSpec;
 
 use super::exit::ExitStatus;
@@ -112,18 +112,20 @@ impl Drop for Actions {
     }
 }
 
-/// How the child differs from this process: no signal is blocked, or SIGTERM might not end it.
+/// How the child differs from this process: no signal is blocked, and SIGTERM not ignored, or it might not end the child.
 struct Attributes(Box<MaybeUninit<libc::posix_spawnattr_t>>);
 
 impl Attributes {
     fn new() -> io::Result<Self> {
         let mut attributes = Box::new(MaybeUninit::uninit());
-        // SAFETY: there is room for it; then it is initialised, and the set of signals is one. All is copied.
+        let terminate = SigSet::from(Signal::SIGTERM);
+        // SAFETY: there is room for it; then it is initialised, and the sets of signals are some. All is copied.
         unsafe {
             check(libc::posix_spawnattr_init(attributes.as_mut_ptr()))?;
             let new = Self(attributes);
             check(libc::posix_spawnattr_setsigmask(new.0.as_ptr().cast_mut(), SigSet::empty().as_ref()))?;
-            let flags = libc::POSIX_SPAWN_SETSIGMASK as libc::c_short;
+            check(libc::posix_spawnattr_setsigdefault(new.0.as_ptr().cast_mut(), terminate.as_ref()))?;
+            let flags = (libc::POSIX_SPAWN_SETSIGMASK | libc::POSIX_SPAWN_SETSIGDEF) as libc::c_short;
             check(libc::posix_spawnattr_setflags(new.0.as_ptr().cast_mut(), flags))?;
             Ok(new)
         }
