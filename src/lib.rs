@@ -46,12 +46,14 @@
 //! | [`Pipe`], [`Sender`], [`Receiver`] | messages of one type between two processes, both ways or one way; see [`Endpoint`] and [`ChannelOptions`] |
 //! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
+//! | `process::SharedMap`, `process::SharedVec` | a hash map and a vector of fixed capacity, with the default feature `process`; a kill leaves the old value or the new one |
 //! | [`Ticket`] | the other end of a channel without a name, on its way to another process |
 //! | [`Readiness`] | a descriptor that tells an event loop when a receiver has something to do |
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
 //! | [`BytePipe`], [`ByteSender`], [`ByteReceiver`] | frames of bytes, of any length; in place: [`Reservation`], [`Peek`] |
 //! | [`PipeStream`], [`PipeWriter`], [`PipeReader`] | the same as streams: `std::io::Read` and `Write` |
-//! | [`process`] | functions of your program in new processes, with regions, queues and tickets as arguments (feature `process`, on unless switched off) |
+//! | [`UntrustedRegion`], [`HostileSafe`] | memory shared with peers who may write what they like, and what can be had there: atomics, arrays, [`UntrustedSemaphore`], [`UntrustedEvent`], [`UntrustedEnd`], [`UntrustedQueue`] |
+//! | [`process`] | functions of your program in new processes, with regions, queues and tickets as arguments, and in [pools](process::Pool) of them (feature `process`, on unless switched off) |
 //! | [`transfer`] | values on their way to other processes, with the files that belong to them |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
@@ -63,6 +65,7 @@
 //! * Nobody takes over from a process that could still store into the region.
 //! * A stopped process (SIGSTOP) is alive: it keeps what it holds.
 //! * What is read from a region is checked before it is used.
+//! * In an [`UntrustedRegion`] each call stays memory-safe and ends within its bound, whatever peers write.
 //!
 //! # What is not
 //!

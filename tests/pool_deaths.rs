@@ -281,12 +281,18 @@ fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it
     fn fork_with_a_pool(_: ()) -> bool {
         let pool = Pool::new(1).expect("a pool");
         let pids = pool.apply(|()| std::process::id(), ());
+        let gate = gate();
+        let (pending, mut values) = (pool.submit(pass, gate.clone()), pool.imap(pass, [gate.clone()]));
         let child = fork(|| {
             assert!(matches!(pool.apply(square, 1), Err(TaskError::Broken { .. })));
+            assert!(matches!(pending.get(), Err(TaskError::Broken { .. })));
+            assert!(matches!(values.next(), Some(Err(TaskError::Broken { .. }))));
+            assert!(values.next().is_none());
             pool.terminate();
             pool.join();
         });
         let status = child.reap();
+        open(&gate);
         status == 0 && pool.apply(|()| std::process::id(), ()) == pids
     }
     assert!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"));

@@ -63,10 +63,10 @@ fn a_named_region_travels_also_when_its_name_is_gone() {
 
 #[test]
 fn handles_denote_the_same_objects() {
-    type Handles = (Shm<Mutex<u64>>, Shm<AtomicU64>, SharedArray<u32>, SharedArray<u32>);
-    fn use_them((mutex, part, array, empty): Handles) -> (usize, usize) {
+    type Handles = (Shm<Mutex<u64>>, Shm<[AtomicU64; 2]>, SharedArray<u32>, SharedArray<u32>);
+    fn use_them((mutex, pair, array, empty): Handles) -> (usize, usize) {
         *mutex.lock().unwrap() += 1;
-        part.store(7, Relaxed);
+        pair[1].store(7, Relaxed);
         array.set(3, 9).unwrap();
         (array.len(), empty.len())
     }
@@ -75,14 +75,25 @@ fn handles_denote_the_same_objects() {
     let pair = region.insert("pair", [AtomicU64::new(1), AtomicU64::new(2)]).unwrap();
     let empty = region.insert_array::<u32>("none", 0).unwrap();
     let array = region.insert_array::<u32>("array", 5).unwrap();
-    let second = pair.map(|pair| &pair[1]);
 
-    let process = spawn(use_them, (mutex.clone(), second, array.clone(), empty)).unwrap();
+    let process = spawn(use_them, (mutex.clone(), pair.clone(), array.clone(), empty)).unwrap();
 
     assert_eq!(process.join().unwrap(), (5, 0));
     assert_eq!(*mutex.lock().unwrap(), 42);
     assert_eq!((pair[0].load(Relaxed), pair[1].load(Relaxed)), (1, 7));
     assert_eq!(array.to_vec(), [0, 0, 0, 9, 0]);
+}
+
+#[test]
+fn a_handle_to_a_part_does_not_travel() {
+    let region = Region::anonymous(4096).unwrap();
+    let pair = region.insert("pair", [AtomicU64::new(1), AtomicU64::new(2)]).unwrap();
+    for part in [pair.map(|pair| &pair[0]), pair.map(|pair| &pair[1])] {
+        match spawn(|_: Shm<AtomicU64>| (), part) {
+            Err(SpawnError::Args { what, .. }) => assert!(what.contains("send that to the whole"), "{what}"),
+            started => panic!("{started:?}"),
+        }
+    }
 }
 
 #[test]

@@ -25,10 +25,10 @@ fn sleep_long() {
     parent().expect("a parent").wait_timeout(Duration::from_secs(600)).expect("its end");
 }
 
-/// Says its process id, and lives as long as it may.
+/// A daemon: says its process id, and does nothing by itself to end with its parent.
 fn live(Passed(mut line): Line) {
     line.write_all(&std::process::id().to_ne_bytes()).unwrap();
-    sleep_long();
+    thread::sleep(3 * BOUND);
 }
 
 /// Two ends: one for the test, one for whoever is to be heard of. The first reads an end of file when nobody has the second any more.
@@ -44,31 +44,44 @@ fn read_pid(line: &mut UnixStream) -> u32 {
     u32::from_ne_bytes(pid)
 }
 
-fn is_at_its_end(line: &mut UnixStream) -> bool {
-    line.read(&mut [0; 1]).expect("an end of file") == 0
+/// Waits until nobody has the other end any more; if somebody has, it is `pid`, who is killed then.
+#[track_caller]
+fn assert_ended(mut line: UnixStream, pid: u32) {
+    let mut said = Vec::new();
+    if let Err(error) = line.read_to_end(&mut said) {
+        common::signal(pid, libc::SIGKILL);
+        panic!("{pid} lives on: {error}");
+    }
 }
 
 #[test]
 fn a_daemon_ends_with_its_parent_that_is_killed() {
-    fn parent_of_a_daemon(line: Line) {
-        // The thread that starts it ends long before the process.
-        let start = || ProcessOptions::new().daemon(true).spawn(live, line).unwrap();
+    fn parent_of_a_daemon(Passed(mut line): Line) {
+        let (mut from_daemon, to_parent) = crate::line();
+        let held = Passed(line.try_clone().unwrap());
+        // The thread that starts it ends when it runs, long before the process.
+        let start = || {
+            let daemon = ProcessOptions::new().daemon(true).spawn(live_and_hold, (to_parent, held)).unwrap();
+            read_pid(&mut from_daemon);
+            daemon
+        };
         let daemon = thread::scope(|scope| scope.spawn(start).join().unwrap());
         assert!(daemon.is_daemon());
+        assert!(matches!(daemon.wait_timeout(Duration::from_millis(50)), Err(JoinError::TimedOut { .. })));
+        line.write_all(&daemon.pid().to_ne_bytes()).unwrap();
         sleep_long();
+    }
+    fn live_and_hold((line, _held): (Line, Line)) {
+        live(line);
     }
     let (mut here, there) = line();
     let parent = spawn(parent_of_a_daemon, there).unwrap();
     let daemon = read_pid(&mut here);
     assert_ne!(daemon, parent.pid());
-    assert!(
-        !common::is_readable(&here, Duration::from_millis(50)),
-        "it ends with the process, and not with the thread that has started it"
-    );
 
     parent.kill().unwrap();
 
-    assert!(is_at_its_end(&mut here));
+    assert_ended(here, daemon);
 }
 
 #[test]
@@ -76,34 +89,32 @@ fn a_daemon_ends_with_its_parent_that_returns() {
     fn parent_of_a_daemon(line: Line) -> u32 {
         ProcessOptions::new().daemon(true).spawn(live, line).unwrap().pid()
     }
-    let (mut here, there) = line();
+    let (here, there) = line();
     let daemon = spawn(parent_of_a_daemon, there).unwrap().join().unwrap();
-    // Either it has said so much before, or it had no time to.
-    let mut said = Vec::new();
-    here.read_to_end(&mut said).unwrap();
-    assert!(said.is_empty() || said == daemon.to_ne_bytes());
+    assert_ended(here, daemon);
 }
 
 #[test]
 fn a_stopped_daemon_ends_as_well() {
-    fn parent_of_a_stopped_daemon(line: Line) {
+    fn parent_of_a_stopped_daemon(line: Line) -> u32 {
         let (mut here, there) = UnixStream::pair().unwrap();
         let daemon = ProcessOptions::new()
             .daemon(true)
             .spawn(
                 |(Passed(mut to_parent), _line): (Line, Line)| {
                     to_parent.write_all(&[1]).unwrap();
-                    sleep_long();
+                    thread::sleep(3 * BOUND);
                 },
                 (Passed(there), line),
             )
             .unwrap();
         here.read_exact(&mut [0; 1]).unwrap();
         common::signal(daemon.pid(), libc::SIGSTOP);
+        daemon.pid()
     }
-    let (mut here, there) = line();
-    spawn(parent_of_a_stopped_daemon, there).unwrap().join().unwrap();
-    assert!(is_at_its_end(&mut here));
+    let (here, there) = line();
+    let daemon = spawn(parent_of_a_stopped_daemon, there).unwrap().join().unwrap();
+    assert_ended(here, daemon);
 }
 
 #[test]
@@ -165,7 +176,6 @@ fn a_process_that_is_not_joined_gets_all_of_its_arguments_after_its_parent_has_e
     let (mut here, there) = line();
     spawn(start_and_end, there).unwrap().join().unwrap();
     assert_eq!(read_pid(&mut here), 1_000_000);
-    assert!(is_at_its_end(&mut here));
 }
 
 #[test]

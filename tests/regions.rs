@@ -14,11 +14,11 @@ use std::time::Duration;
 use shmkit::{Error, Mutex, Region, RegionOptions};
 
 use common::{
-    Child, Name, Parent, Random, Stage, descriptors, make_fifo, mappings, memory_file, party, receive_fd, roles,
-    send_fd, size_of_dev_shm, threads, umask, until,
+    Child, Name, Parent, Random, Stage, make_fifo, memory_file, party, receive_fd, roles, send_fd, size_of_dev_shm,
+    umask,
 };
 
-roles!(party, masked_creator, opener, restless, mayfly, receiver, given, cycler);
+roles!(party, masked_creator, opener, restless, mayfly, receiver, given);
 
 // How the pages are.
 
@@ -397,34 +397,4 @@ fn the_size_of_an_anonymous_region_can_never_change() {
 
     assert!(file.set_len(0).is_err());
     assert!(file.set_len(1 << 30).is_err());
-}
-
-// Nothing is left.
-
-fn cycler(parent: &mut Parent) {
-    let name = parent.argument(0).to_owned();
-    let cycle = || {
-        let region = RegionOptions::new().unlink_on_drop(true).participants(4).create(&name, 100).expect("a region");
-        let mutex = region.insert("mutex", Mutex::new(0u64)).expect("room");
-        *mutex.lock().expect("a free mutex") += 1;
-        drop(Region::open(&name).expect("the region"));
-        drop(Region::anonymous(1).expect("a region"));
-    };
-    // So that what stays for good is there: the page of the token, the keeper.
-    (0..10).for_each(|_| cycle());
-    let counts = || (descriptors(), mappings(""), threads());
-    let before = counts();
-    (0..2000).for_each(|_| cycle());
-    until("all that 2000 cycles took to be given back", || counts() == before);
-    parent.say("nothing left");
-}
-
-#[test]
-fn creating_and_dropping_2000_regions_leaks_nothing() {
-    let name = Name::new();
-    let mut cycler = Child::spawn("cycler", &[&name]);
-
-    cycler.expect("nothing left");
-
-    assert!(!name.exists());
 }

@@ -85,7 +85,9 @@ fn with_receiver<S: Half, R: Half>(sender: S, receiver: Result<R, OpenError>) ->
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Duplex<R> {
+    /// From the first end to the second.
     forth: R,
+    /// From the second end to the first.
     back: R,
 }
 

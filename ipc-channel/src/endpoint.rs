@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use shmkit_core::{Error, Region, RegionOptions};
+use shmkit_core::{Error, Region, RegionOptions, UntrustedRegion};
 
 use crate::bell::Bell;
 use crate::error::OpenError;
 use crate::ticket::Ticket;
+use crate::untrusted::UntrustedEnd;
 
 /// What a channel is called in a region of its own.
 pub(crate) const NAME: &str = "channel";
@@ -169,6 +170,24 @@ impl ChannelOptions {
     /// [`OpenError::Failed`] with what [`Region::insert`] fails with.
     pub fn create_in<E: Endpoint>(&self, region: &Region, name: &str) -> Result<E, OpenError> {
         E::insert(region, name, self.capacity, self.successors)
+    }
+
+    /// Puts a channel into a region whose peers are not trusted, under `name`, and opens the first end of it.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create_in`](Self::create_in); [`Error::Busy`].
+    ///
+    /// # Examples
+    ///
+    /// See [`UntrustedEnd`].
+    pub fn create_in_untrusted<E: Endpoint>(
+        &self,
+        region: &UntrustedRegion,
+        name: &str,
+    ) -> Result<UntrustedEnd<E>, OpenError> {
+        // SAFETY: the end is not used but through what this returns.
+        UntrustedEnd::of(self.create_in(unsafe { region.as_region() }, name))
     }
 
     /// Makes a channel without a name, and opens both ends of it in this process: for two threads.

@@ -64,7 +64,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, SeqCst};
 use shmkit_core::identity::{self, FLAG, Token};
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::wait::Site;
-use shmkit_core::{Described, Error, Fingerprint, ShmSafe, crash_point};
+use shmkit_core::{Described, Error, Fingerprint, Retries, ShmSafe, crash_point};
 
 pub(crate) use self::waiting::Ended;
 #[cfg(not(ipc_loom))]
@@ -79,6 +79,9 @@ const SLEEPY: u64 = FLAG;
 
 /// A rule: the end of a dead owner can be claimed anew.
 const SUCCESSORS: u64 = 1;
+
+/// How often an end may change while it is being claimed. Each time, somebody else has claimed it, died, or been told of something.
+const ATTEMPTS: u32 = 100;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 1;
@@ -202,7 +205,7 @@ impl Ends {
         let end = self.end(side);
         // Acquire, here and below, pairs with the Release in the exchange: an owner that is found is among the participants.
         let mut before = end.load(Acquire);
-        loop {
+        for _ in 0..ATTEMPTS {
             match before {
                 ABSENT => {}
                 CLOSED => return Err(NotClaimed::Closed),
@@ -222,6 +225,7 @@ impl Ends {
                 Err(now) => before = now,
             }
         }
+        Err(NotClaimed::Failed(garbage(before)))
     }
 
     /// Whether the end of `owner` can be claimed by another.
@@ -344,8 +348,9 @@ impl Ends {
         }
         let end = self.end(claim.side);
         let mut word = end.load(Relaxed);
-        // Unless somebody has scribbled there: then it is not ours to close.
-        while word & !SLEEPY == claim.token.word() {
+        let mut retries = Retries::new();
+        // Unless somebody has scribbled there, or does so without an end: then it is not ours to close.
+        while word & !SLEEPY == claim.token.word() && retries.again().is_some() {
             // Release pairs with the Acquire in `is_other_gone`. SeqCst: the look in `tell` must not come before it.
             match end.compare_exchange(word, CLOSED, SeqCst, Relaxed) {
                 Ok(_) => {

@@ -10,6 +10,8 @@
 //! An end of a pipe belongs to one process at a time. When that process is killed, the other side gets the messages that were sent, and
 //! then [`Disconnected`](RecvError::Disconnected), at once. A queue belongs to nobody, and goes on whoever dies.
 //!
+//! Among peers that are not trusted, the same channels are to be had as [`UntrustedEnd`]s and [`UntrustedQueue`]s, which copy and wait with a bound.
+//!
 //! # Several at once
 //!
 //! Ends are [`Source`](shmkit_core::wait::Source)s: [`wait_any`](shmkit_core::wait_any) waits for whichever of them comes first, and for events, semaphores and
@@ -60,6 +62,8 @@ mod ring;
 mod sender;
 #[cfg(not(ipc_loom))]
 mod ticket;
+#[cfg(not(ipc_loom))]
+mod untrusted;
 
 #[cfg(not(ipc_loom))]
 pub use bytes::{BytePipe, Peek, PipeReader, PipeStream, PipeWriter, Reservation};
@@ -79,3 +83,5 @@ pub use receiver::{Incoming, Receiver};
 pub use sender::Sender;
 #[cfg(not(ipc_loom))]
 pub use ticket::Ticket;
+#[cfg(not(ipc_loom))]
+pub use untrusted::{UntrustedEnd, UntrustedQueue};

@@ -72,6 +72,7 @@ const LAYOUT: u32 = 1;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Ring<T> {
+    /// Who has which end.
     ends: Ends,
     /// How many messages there can be at once. Written at creation. Garbage: checked against the size when it is opened, once.
     capacity: AtomicU64,

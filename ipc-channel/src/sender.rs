@@ -242,7 +242,8 @@ impl<T: Pod + Described> Sender<T> {
     fn send_some(&mut self, messages: &[T]) -> Result<usize, Ended> {
         let mut sent = 0;
         if !messages.is_empty() && self.is_ready()? {
-            while sent < messages.len() && self.room > 0 {
+            // There may be more room than is known of. What is wrong by then will still be so at the next call.
+            while sent < messages.len() && (self.room > 0 || self.is_ready().unwrap_or(false)) {
                 let room = usize::try_from(self.room).unwrap_or(usize::MAX);
                 let count = self.place.left::<T>().min(room).min(messages.len() - sent);
                 self.put(&messages[sent..sent + count]);

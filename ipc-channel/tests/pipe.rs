@@ -296,6 +296,17 @@ fn a_slice_that_could_be_sent_in_part_says_how_much_of_it_was() {
 // Ends.
 
 #[test]
+fn a_slice_is_sent_as_far_as_there_is_room_also_where_it_has_become_more_since_the_last_look() {
+    let (mut tx, mut rx) = both::<u64>(10);
+    // From here on, room for six is known of.
+    (0..4).for_each(|number| tx.send(number).expect("room"));
+    (0..3).for_each(|number| assert_eq!(rx.recv().expect("a message"), number));
+
+    assert_eq!(tx.try_send_slice(&[5; 20]).expect("some"), 9);
+    assert!(matches!(tx.try_send_slice(&[5]), Err(SendError::Full(()))));
+}
+
+#[test]
 fn an_end_belongs_to_one_at_a_time() {
     let name = name("taken");
     let first = Pipe::<u8>::create(&name, 1).expect("a pipe");

@@ -21,6 +21,9 @@ use crate::sys::map::Mapping;
 use crate::sys::process;
 use crate::wait::Bell;
 
+/// How long a look at all participants may take where they are not trusted; the next one goes on from there.
+const LONGEST_LOOK: Duration = Duration::from_millis(2);
+
 /// What makes this process a participant.
 #[derive(Debug)]
 pub(crate) struct Participation {
@@ -38,6 +41,8 @@ pub(crate) struct Terms {
     pub(crate) unlink_on_drop: bool,
     /// A thread may be started that hears and tells of deaths.
     pub(crate) keeper: bool,
+    /// Whether the others in it keep to the rules.
+    pub(crate) trusted: bool,
 }
 
 /// A mapped region of which this process is a participant. There is one per region and process, however often it is opened.
@@ -53,6 +58,8 @@ pub(crate) struct Attachment {
     wants_keeper: bool,
     /// When a thread of this process that waited last looked for deaths.
     last_look: LastLook,
+    /// At whom it is to begin next time, if it could not look at all of them.
+    next_look: AtomicUsize,
     /// The creator's token if the name is to go with the last handle.
     unlink: Option<Token>,
 }
@@ -67,6 +74,7 @@ impl Attachment {
             has_keeper: AtomicBool::new(false),
             wants_keeper: terms.keeper,
             last_look: LastLook::now(),
+            next_look: AtomicUsize::new(0),
             unlink: terms.unlink_on_drop.then_some(token),
         }
     }
@@ -82,6 +90,7 @@ impl Attachment {
             has_keeper: AtomicBool::new(mine.seat.is_some()),
             wants_keeper: mine.seat.is_some(),
             last_look: LastLook::now(),
+            next_look: AtomicUsize::new(0),
             participation: Mutex::new(Some(mine)),
             unlink: None,
         }
@@ -89,6 +98,11 @@ impl Attachment {
 
     pub(crate) fn region(&self) -> &Arc<Mapped> {
         &self.region
+    }
+
+    /// Whether the others in it are trusted to keep to the rules.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.region.is_trusted()
     }
 
     #[inline]
@@ -127,7 +141,15 @@ impl Attachment {
     /// Looks for deaths that nobody has told of; says whether there were any.
     pub(crate) fn sweep(&self) -> bool {
         self.last_look.note();
-        self.participants().sweep(self.place(), |index| proof::is_dead(&self.region, index))
+        let is_dead = |index| proof::is_dead(&self.region, index);
+        if self.is_trusted() {
+            return self.participants().sweep(self.place(), is_dead);
+        }
+        // How long each question takes, hostile peers have a say in: by locks on the file, and by those who sleep on what the dead are told by.
+        let until = Deadline::after(LONGEST_LOOK);
+        let count = self.participants().tokens.len();
+        let some = round_about(count, &self.next_look, || until.is_some_and(Deadline::has_passed));
+        self.participants().sweep_some(some.filter(|index| Some(*index) != self.place()), is_dead)
     }
 
     /// Makes this process a participant under `token`, if it is not one yet. What a parent process left here is forgotten.
@@ -139,6 +161,8 @@ impl Attachment {
             }
         }
         if let Some(of_parent) = participation.take() {
+            self.index.store(usize::MAX, Relaxed);
+            self.has_keeper.store(false, Relaxed);
             of_parent.forget();
         }
         let participants = self.participants();
@@ -197,17 +221,20 @@ impl Attachment {
     fn leave(&self, mine: Participation) {
         // A signal handler may fork meanwhile; in the child, this is its parent's business.
         let is_parents = || !identity::drawn().is_some_and(|own| own.is_same_process(mine.token));
+        let is_whole = self.region.check_size().is_ok();
         if let Some(seat) = &mine.seat {
             let participants = self.participants();
             let liveness = participants.liveness_word(mine.index);
-            seat.close(|| is_parents() || liveness.load(Relaxed) & OWNER_DIED != 0);
+            seat.close(|| is_parents() || is_whole && liveness.load(Relaxed) & OWNER_DIED != 0);
         }
         if is_parents() {
             mine.forget();
             return;
         }
         crash_point!("detach.after_close");
-        self.participants().leave(mine.index, mine.token);
+        if is_whole {
+            self.participants().leave(mine.index, mine.token);
+        }
         crash_point!("detach.after_leave");
         if let Some(seat) = mine.seat {
             // A window that cannot be cleared keeps its slot: it still shows the region's page.
@@ -231,6 +258,16 @@ impl Attachment {
             Ok(())
         })?
     }
+}
+
+/// The numbers below `count`, from `next` on and round about, until it is over; at least one. `next` is where to go on.
+fn round_about(count: usize, next: &AtomicUsize, is_over: impl Fn() -> bool) -> impl Iterator<Item = usize> {
+    let start = next.load(Relaxed);
+    (0..count).map(move |step| (start + step) % count).take_while(move |index| {
+        let has_begun = *index != start % count;
+        next.store(*index, Relaxed);
+        !(has_begun && is_over())
+    })
 }
 
 /// A moment, in nanoseconds of the monotonic clock.
@@ -293,4 +330,28 @@ fn name() -> [u8; NAME_LEN] {
     }
     bytes[..len].copy_from_slice(&name.as_bytes()[..len]);
     bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use core::cell::Cell;
+
+    use super::*;
+
+    /// Which of `count` come next if there is time for so many.
+    fn looked_at(count: usize, next: &AtomicUsize, time: usize) -> Vec<usize> {
+        let asked = Cell::new(1);
+        round_about(count, next, || asked.replace(asked.get() + 1) >= time).collect()
+    }
+
+    #[test]
+    fn who_was_not_looked_at_for_want_of_time_comes_first_next_time() {
+        let next = AtomicUsize::new(0);
+
+        assert_eq!(looked_at(5, &next, 3), [0, 1, 2]);
+        assert_eq!(looked_at(5, &next, 3), [3, 4, 0]);
+        assert_eq!(looked_at(5, &next, 1), [1]);
+        assert_eq!(looked_at(5, &next, 9), [2, 3, 4, 0, 1]);
+        assert_eq!(looked_at(1, &next, 9), [0]);
+    }
 }

@@ -14,13 +14,19 @@
 //! # Garbage
 //!
 //! Every number of a record is loaded once and checked against the private size of the region; the walk only goes forward. A
-//! record that makes no sense ends it with `Corrupted`.
+//! record that makes no sense ends it with `Corrupted`. Where peers are not trusted, the lock is waited for with a bound, the walk ends
+//! after so many objects, and what overlaps with what was given out before is refused (see `grants`).
 
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use core::sync::atomic::{AtomicU8, AtomicU64};
 
+use std::time::Duration;
+
 use crate::crash_point;
+use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::grants::{Grant, Grants};
+use crate::identity;
 use crate::mapped::Mapped;
 use crate::raw_lock::{NotHeld, RawLock};
 
@@ -32,6 +38,10 @@ pub(crate) const MAX_NAME: usize = 255;
 
 /// The longest name of a type that is kept, in bytes.
 const MAX_TYPE: usize = 1024;
+
+/// Among peers that are not trusted: how many objects are looked at, and for how long the lock is waited for.
+const MOST_OBJECTS: usize = 1 << 14;
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The head of the directory.
 #[repr(C)]
@@ -82,6 +92,12 @@ pub(crate) struct Object {
     pub(crate) size: usize,
 }
 
+impl Object {
+    fn grant(&self) -> Grant {
+        Grant { place: self.offset..self.offset + self.size, fingerprint: self.fingerprint, count: self.count }
+    }
+}
+
 /// An object to be made.
 #[derive(Debug)]
 pub(crate) struct Plan<'a> {
@@ -112,7 +128,8 @@ pub(crate) fn check_name(name: &str) -> Result<(), Error> {
 /// All objects, in the order of their insertion.
 pub(crate) fn objects(region: &Mapped) -> impl Iterator<Item = Result<Object, Error>> + '_ {
     let mut at = region.layout().data();
-    let end = end(region);
+    let mut left = if region.is_trusted() { usize::MAX } else { MOST_OBJECTS };
+    let end = region.check_size().and_then(|()| end(region));
     let mut failed = None;
     let end = end.unwrap_or_else(|error| {
         failed = Some(error);
@@ -125,7 +142,13 @@ pub(crate) fn objects(region: &Mapped) -> impl Iterator<Item = Result<Object, Er
         if at >= end {
             return None;
         }
-        match read(region, at, end) {
+        left -= 1;
+        let read = if left > 0 {
+            region.with_grants(|grants| read(region, at, end, grants.as_deref()))
+        } else {
+            Err(Error::Corrupted { what: "number of objects", found: MOST_OBJECTS as u64 })
+        };
+        match read {
             Ok((object, next)) => {
                 at = next;
                 Some(Ok(object))
@@ -138,17 +161,26 @@ pub(crate) fn objects(region: &Mapped) -> impl Iterator<Item = Result<Object, Er
     })
 }
 
-/// The object called `name`.
+/// The object called `name`, to be given out.
 pub(crate) fn find(region: &Mapped, name: &str) -> Result<Option<Object>, Error> {
+    let found = look_up(region, name)?;
+    if let Some(object) = &found {
+        region.with_grants(|grants| grants.map_or(Ok(()), |grants| grants.add(object.grant())))?;
+    }
+    Ok(found)
+}
+
+fn look_up(region: &Mapped, name: &str) -> Result<Option<Object>, Error> {
     objects(region).find(|object| object.as_ref().map_or(true, |object| object.name == name)).transpose()
 }
 
 /// Adds an object, which `write` fills, given its address; fails if there is one of this name.
 pub(crate) fn insert(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u8)) -> Result<Object, Error> {
+    region.check_size()?;
     let directory = &region.fixed().directory;
-    let held = directory.lock.lock(None).map_err(|error| match error {
+    let deadline = if region.is_trusted() { None } else { Deadline::after(PATIENCE) };
+    let held = directory.lock.lock(deadline).map_err(|error| match error {
         NotHeld::Failed(error) => error,
-        // There is no deadline.
         NotHeld::TimedOut => Error::Busy,
     })?;
     let inserted = insert_locked(region, plan, write);
@@ -157,7 +189,7 @@ pub(crate) fn insert(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u
 }
 
 fn insert_locked(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u8)) -> Result<Object, Error> {
-    if find(region, plan.name)?.is_some() {
+    if look_up(region, plan.name)?.is_some() {
         return Err(Error::ObjectExists { name: plan.name.to_owned() });
     }
     let start = end(region)?;
@@ -170,6 +202,8 @@ fn insert_locked(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u8)) 
         .and_then(|end| end.checked_next_multiple_of(align_of::<Record>()))
         .filter(|next| *next <= region.layout().size)
         .ok_or_else(no_space)?;
+    let own = identity::drawn().ok_or(Error::Forked)?;
+    region.with_grants(|grants| grants.map_or(Ok(()), |grants| grants.begin(start..next, own)))?;
     crash_point!("directory.insert.before_record");
     let record = record(region, start);
     record.next.store(next as u64, Relaxed);
@@ -185,16 +219,19 @@ fn insert_locked(region: &Mapped, plan: &Plan<'_>, write: impl FnOnce(*mut u8)) 
     crash_point!("directory.insert.before_object");
     write(region.at(object).as_ptr());
     crash_point!("directory.insert.before_end");
-    region.fixed().directory.end.store(next as u64, Release);
-    crash_point!("directory.insert.after_end");
-    Ok(Object {
+    let object = Object {
         name: plan.name.to_owned(),
         type_name: type_name.to_owned(),
         fingerprint: plan.fingerprint,
         count: plan.count,
         offset: object,
         size: plan.size,
-    })
+    };
+    // Before others can read the record.
+    region.with_grants(|grants| grants.map(|grants| grants.end(object.grant())));
+    region.fixed().directory.end.store(next as u64, Release);
+    crash_point!("directory.insert.after_end");
+    Ok(object)
 }
 
 fn end(region: &Mapped) -> Result<usize, Error> {
@@ -206,12 +243,15 @@ fn end(region: &Mapped) -> Result<usize, Error> {
         .ok_or(Error::Corrupted { what: "end of the directory", found })
 }
 
-/// Reads the record at `at`, which is below `end`, and says where the next one is.
-fn read(region: &Mapped, at: usize, end: usize) -> Result<(Object, usize), Error> {
+/// Reads the record at `at`, which is below `end`, and says where the next one is. Nothing of it lies in what `grants` says is something
+/// else.
+fn read(region: &Mapped, at: usize, end: usize, grants: Option<&Grants>) -> Result<(Object, usize), Error> {
     let corrupted = |what, found| Error::Corrupted { what, found };
+    let check = |place| grants.map_or(Ok(()), |grants| grants.check(&place));
     if end - at < RECORD {
         return Err(corrupted("directory record", at as u64));
     }
+    check(at..at + RECORD)?;
     let record = record(region, at);
     let next = record.next.load(Relaxed);
     let next = usize::try_from(next)
@@ -231,6 +271,7 @@ fn read(region: &Mapped, at: usize, end: usize) -> Result<(Object, usize), Error
     let size = record.size.load(Relaxed);
     let size =
         usize::try_from(size).ok().filter(|size| *size <= next - offset).ok_or(corrupted("size of an object", size))?;
+    check(at + RECORD..at + RECORD + name_len + type_len)?;
     let text: Vec<u8> = text_of(region, at, name_len + type_len).iter().map(|byte| byte.load(Relaxed)).collect();
     let (name, type_name) = text.split_at(name_len);
     let object = Object {
@@ -255,7 +296,7 @@ fn record(region: &Mapped, at: usize) -> &Record {
 fn text_of(region: &Mapped, at: usize, len: usize) -> &[AtomicU8] {
     assert!(at + RECORD + len <= region.layout().size);
     // SAFETY: in bounds by the assertion, alive with `region`, and nothing but atomics. No object and no other record overlaps
-    // them in a region that nobody scribbles on; in any other, whatever lies there is only read and written byte by byte.
+    // them in a region that nobody scribbles on; in any other, it is `grants` that sees to it.
     unsafe { core::slice::from_raw_parts(region.at(at + RECORD).as_ptr().cast::<AtomicU8>(), len) }
 }
 

@@ -47,6 +47,11 @@ pub enum Error {
     },
     /// The size of the memory file could still be changed by others.
     NotSealed,
+    /// This process has the region open already, on other terms: it is either one whose peers are trusted, or one whose are not.
+    OtherTrust {
+        /// Whether it has it open as one whose peers are trusted.
+        trusted: bool,
+    },
     /// The memory for the region, or the room for the object in it, is not to be had.
     NoSpace {
         /// What was asked for, in bytes.
@@ -64,7 +69,8 @@ pub enum Error {
         /// The most that is possible.
         max: u64,
     },
-    /// Somebody else keeps the name locked for longer than an opener may wait: a process stopped in the middle.
+    /// Somebody else keeps the name locked for longer than an opener may wait: a process stopped in the middle. Or, where peers are not trusted, one of them
+    /// keeps the directory locked, or the file under so many locks that no free entry is found in time.
     Busy,
     /// The calling process is a forked child, and what it was about to end was begun by its parent, who still is to end it.
     Forked,
@@ -130,6 +136,11 @@ impl fmt::Display for Error {
             Self::NotSealed => f.write_str(
                 "the file is not sealed against changes of its size: pass on the file of an anonymous region",
             ),
+            Self::OtherTrust { trusted } => {
+                let (is, asked) =
+                    if *trusted { ("a Region", "an UntrustedRegion") } else { ("an UntrustedRegion", "a Region") };
+                write!(f, "this process has the region open as {is}, and so it cannot have it as {asked}")
+            }
             Self::NoSpace { bytes } => write!(f, "no space for {bytes} bytes: ask for less, or make the region larger"),
             Self::TooManyParticipants { capacity } => write!(
                 f,
@@ -138,7 +149,7 @@ impl fmt::Display for Error {
             Self::TooManySources { asked, max } => {
                 write!(f, "a thread cannot wait for {asked} things at once, only for {max}: use several threads")
             }
-            Self::Busy => f.write_str("a process that opens or unlinks the region does not get on: it may be stopped"),
+            Self::Busy => f.write_str("another process keeps the region locked and does not get on: it may be stopped"),
             Self::Forked => f.write_str("this was begun by the parent process, and is the parent's to end"),
             Self::NoSuchObject { name } => write!(f, "the region holds no object {name:?}: insert it first"),
             Self::ObjectExists { name } => write!(f, "the region holds an object {name:?} already: get it instead"),

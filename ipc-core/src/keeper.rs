@@ -18,6 +18,9 @@
 //! kernel's walk ends at the first bad pointer, so one scribbled region could silence all others. They lie in shared anonymous
 //! memory, which is not reaped before the walk. Windows are replaced, never unmapped. One store links a node, and one unlinks
 //! it, so the process may die between any two instructions.
+//!
+//! The walk also ends at a window that is not there any more, because somebody has cut the file. That cannot happen to an anonymous region, whose
+//! nodes therefore come first; and a region whose peers are not trusted has no node at all.
 
 use core::ffi::c_void;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -311,7 +314,7 @@ impl Keeper {
         let (page, offset) = region.liveness_page(claim.index);
         this.pages.replace_page(window(slot), &claim.file, page)?;
         crash_point!("keeper.seat.before_link");
-        this.link(slot, offset);
+        this.link(slot, offset, region.is_anonymous());
         regions[slot] = Some(Kept::new(Weak::new(), claim.index));
         Ok(Some(Seat { keeper: Arc::clone(this), slot, offset }))
     }
@@ -328,11 +331,28 @@ impl Keeper {
         unsafe { &*self.pages.base().cast() }
     }
 
-    fn link(&self, slot: usize, offset: usize) {
+    /// Links a node: as the first, or as the last.
+    fn link(&self, slot: usize, offset: usize, as_first: bool) {
         let node = self.node(slot, offset);
-        node.store(self.first().load(Relaxed), Relaxed);
+        let before = if as_first { self.first() } else { self.last() };
+        node.store(before.load(Relaxed), Relaxed);
         // The kernel walks only after this process has ended; Release keeps the compiler from exchanging the two stores.
-        self.first().store(core::ptr::from_ref(node).cast_mut().cast(), Release);
+        before.store(core::ptr::from_ref(node).cast_mut().cast(), Release);
+    }
+
+    /// The last node, or the head if there is none.
+    fn last(&self) -> &AtomicPtr<c_void> {
+        let mut last = self.first();
+        // As in `unlink`.
+        for _ in 0..SLOTS {
+            let next = last.load(Relaxed);
+            if next == self.pages.base().cast() {
+                break;
+            }
+            // SAFETY: as in `unlink`.
+            last = unsafe { &*next.cast::<AtomicPtr<c_void>>() };
+        }
+        last
     }
 
     fn unlink(&self, slot: usize, offset: usize) {

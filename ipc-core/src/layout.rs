@@ -52,8 +52,11 @@ pub(crate) const MAX_PARTICIPANTS: u32 = 4096;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct Header {
+    /// "shmkit01". Written last.
     magic: AtomicU64,
+    /// Of all that lies at fixed places.
     version: AtomicU32,
+    /// Width of a pointer, and the order of bytes.
     platform: AtomicU32,
     /// Of the whole region, in bytes.
     size: AtomicU64,
@@ -68,10 +71,13 @@ pub(crate) struct Header {
 #[repr(C)]
 #[derive(Debug)]
 pub(crate) struct Fixed {
+    /// What the region is.
     header: Header,
     _line: [AtomicU64; 8],
+    /// Where the log of objects ends.
     pub(crate) directory: Directory,
     _reserved: [AtomicU64; 8],
+    /// Who has come and gone.
     pub(crate) news: News,
 }
 

@@ -1,6 +1,7 @@
 //! The base of shmkit: shared-memory regions whose users may be killed at any instruction.
 //!
 //! * [`Region`]: memory that several processes have in common, with a directory of named, typed objects ([`Shm`]);
+//! * [`UntrustedRegion`]: the same with peers that may write what they like, and what can be had there ([`HostileSafe`]);
 //! * [`Tailed`]: an object with as many bytes behind it as were asked for;
 //! * [`SharedArray`], [`Array`]: plain values that many processes read and write at once ([`Cells`]);
 //! * [`ShmSafe`] and [`Described`]: what may lie in a region, and how its type is told from others;
@@ -36,6 +37,7 @@ pub mod identity;
 mod participants;
 pub mod poison;
 pub mod raw_lock;
+mod retries;
 #[doc(hidden)]
 pub mod shim;
 mod snapshot;
@@ -56,6 +58,8 @@ mod described;
 #[cfg(not(ipc_loom))]
 mod directory;
 mod element;
+#[cfg(not(ipc_loom))]
+mod grants;
 #[cfg(not(ipc_loom))]
 mod keeper;
 #[cfg(not(ipc_loom))]
@@ -80,6 +84,7 @@ mod registry;
 mod shm;
 #[cfg(not(ipc_loom))]
 mod sys;
+mod untrusted;
 
 #[cfg(not(ipc_loom))]
 pub use array::{Array, SharedArray};
@@ -97,8 +102,12 @@ pub use peer::Peer;
 pub use placeholder::Placeholder;
 #[cfg(not(ipc_loom))]
 pub use region::{ObjectInfo, ParticipantInfo, Region};
+pub use retries::Retries;
 #[cfg(not(ipc_loom))]
 pub use shm::Shm;
 pub use snapshot::Snapshot;
 pub use tailed::Tailed;
+pub use untrusted::HostileSafe;
+#[cfg(not(ipc_loom))]
+pub use untrusted::UntrustedRegion;
 pub use wait_any::wait_any;

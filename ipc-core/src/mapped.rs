@@ -5,12 +5,17 @@ use core::ptr::NonNull;
 use core::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::ffi::CString;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::crash_point;
+use crate::deadline::Deadline;
 use crate::error::Error;
+use crate::grants::Grants;
 use crate::identity::{self, Token};
 use crate::layout::{Fixed, Layout};
 use crate::participants::{Entry, Participants};
+use crate::registry;
 use crate::sys::file::{self, FileId, Lock};
 use crate::sys::map::{Mapping, Wishes, page_size};
 
@@ -18,6 +23,9 @@ use crate::sys::map::{Mapping, Wishes, page_size};
 const NAME_LOCK: u64 = 1 << 62;
 /// The first of the bytes whose locks are the claims of the participants.
 const CLAIMS: u64 = NAME_LOCK + 1;
+
+/// For how long to look for a free entry among peers that are not trusted.
+const PATIENCE: Duration = Duration::from_millis(50);
 
 /// An entry of the participant table that belongs to this process.
 #[derive(Debug)]
@@ -38,6 +46,8 @@ pub(crate) struct Mapped {
     id: FileId,
     path: Option<CString>,
     layout: Layout,
+    /// What has been given out of a region whose peers are not trusted. Locked only under the registry's lock.
+    grants: Option<Mutex<Grants>>,
 }
 
 impl Mapped {
@@ -45,7 +55,8 @@ impl Mapped {
     pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, wishes: Wishes) -> Result<Self, Error> {
         let id = file::status(&file)?.id;
         let mapping = Mapping::shared(&file, layout.size, wishes)?;
-        let mapped = Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id, path, layout };
+        let mapped =
+            Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id, path, layout, grants: None };
         mapped.layout.write(mapped.fixed());
         Ok(mapped)
     }
@@ -65,7 +76,14 @@ impl Mapped {
         // SAFETY: the mapping has at least the size of `Fixed`, is page-aligned and alive; `Fixed` holds nothing but atomics.
         let fixed = unsafe { &*mapping.base().cast::<Fixed>() };
         let layout = Layout::read(fixed, size)?;
-        Ok(Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id: status.id, path, layout })
+        Ok(Self {
+            memory: Memory::Ours(mapping),
+            file: ManuallyDrop::new(file),
+            id: status.id,
+            path,
+            layout,
+            grants: None,
+        })
     }
 
     /// The region in the first bytes of `file`, which somebody else has mapped, or makes it there: `new` is its layout. The lock on the name
@@ -105,7 +123,30 @@ impl Mapped {
             Layout::read(fixed, size)?
         };
         let memory = Memory::Foreign(memory.take().ok_or(Error::Busy)?);
-        Ok(Self { memory, file: ManuallyDrop::new(file), id: status.id, path: None, layout })
+        Ok(Self { memory, file: ManuallyDrop::new(file), id: status.id, path: None, layout, grants: None })
+    }
+
+    /// The same region, whose peers are to be trusted or not.
+    pub(crate) fn trusted(mut self, trusted: bool) -> Self {
+        self.grants = (!trusted).then(Mutex::default);
+        self
+    }
+
+    /// Whether the others in it are trusted to keep to the rules.
+    pub(crate) fn is_trusted(&self) -> bool {
+        self.grants.is_none()
+    }
+
+    /// Does `act` with what has been given out of the region, which nobody in this process changes meanwhile; with nothing if its peers are
+    /// trusted.
+    pub(crate) fn with_grants<R>(&self, act: impl FnOnce(Option<&mut Grants>) -> R) -> R {
+        match &self.grants {
+            None => act(None),
+            Some(grants) => {
+                let _registry = registry::lock();
+                act(Some(&mut grants.lock().unwrap_or_else(PoisonError::into_inner)))
+            }
+        }
     }
 
     /// Whether the file begins as a region does.
@@ -160,6 +201,23 @@ impl Mapped {
         unsafe { NonNull::new_unchecked(self.memory.base().add(offset)) }
     }
 
+    /// Whether it has no name, and so a size that cannot change; not so if somebody else has mapped it.
+    pub(crate) fn is_anonymous(&self) -> bool {
+        self.path.is_none() && matches!(self.memory, Memory::Ours(_))
+    }
+
+    /// Looks whether the file still is as long as the region, which the file of an anonymous one always is. Whoever touches what was cut off dies of
+    /// SIGBUS, so this is asked where somebody begins to use something.
+    pub(crate) fn check_size(&self) -> Result<(), Error> {
+        let expected = self.layout.size as u64;
+        // Without our descriptor there is nobody to ask.
+        let status = file::status(&*self.file).ok().filter(|status| status.id == self.id);
+        match status {
+            Some(status) if status.size < expected => Err(Error::WrongSize { expected, found: status.size }),
+            _ => Ok(()),
+        }
+    }
+
     /// The addresses of the region.
     pub(crate) fn addresses(&self) -> core::ops::Range<usize> {
         let base = self.memory.base() as usize;
@@ -180,7 +238,12 @@ impl Mapped {
         let is_free = |index: &usize| tokens[*index].load(Relaxed) == 0;
         // Entries that look free first, then those whose owner may have died unnoticed.
         let free = (0..self.layout.participants).filter(is_free);
+        // Hostile peers can make each attempt take long, by locks of their own.
+        let until = if self.is_trusted() { None } else { Deadline::after(PATIENCE) };
         for index in free.chain(0..self.layout.participants) {
+            if until.is_some_and(Deadline::has_passed) {
+                return Err(Error::Busy);
+            }
             if file::try_lock(&file, Self::claim_byte(index), Lock::Exclusive)? {
                 let anchor = Mapping::anchor(&file)?;
                 return Ok(Some(Claim { index, anchor, file }));

@@ -15,6 +15,7 @@ use crate::registry;
 use crate::sys::file::{self, Lock};
 use crate::sys::map::{Wishes, page_size};
 use crate::sys::process;
+use crate::untrusted::UntrustedRegion;
 
 /// How many participants a region has room for if nothing else is asked for.
 const DEFAULT_PARTICIPANTS: u32 = 128;
@@ -234,21 +235,53 @@ impl RegionOptions {
     ///
     /// [`Error::InvalidParticipants`], [`Error::NoSpace`], [`Error::Io`].
     pub fn anonymous(&self, size: usize) -> Result<Region> {
+        self.anonymous_with(size, true)
+    }
+
+    /// Creates a region without a name, to be shared with peers that are not trusted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`anonymous`](Self::anonymous).
+    pub fn anonymous_untrusted(&self, size: usize) -> Result<UntrustedRegion> {
+        self.anonymous_with(size, false).map(UntrustedRegion::of)
+    }
+
+    fn anonymous_with(&self, size: usize, trusted: bool) -> Result<Region> {
         let layout = self.layout(size)?;
         let file = file::create_memory(c"shmkit")?;
         allocate(&file, &layout)?;
         file::seal(&file)?;
         let id = file::status(&file)?.id;
-        let mapped = || Mapped::create(file.try_clone()?, None, layout, self.wishes);
-        Ok(Region::of(registry::attach(id, self.terms(false), mapped)?))
+        let mapped = || Ok(Mapped::create(file.try_clone()?, None, layout, self.wishes)?.trusted(trusted));
+        Ok(Region::of(registry::attach(id, self.terms_of(trusted), mapped)?))
     }
 
     /// Opens the anonymous region behind `file`, which was inherited or received.
     ///
     /// # Errors
     ///
-    /// [`Error::NotSealed`] if its size could still be changed; otherwise as for [`open`](Self::open).
+    /// [`Error::NotSealed`] if its size could still be changed; [`Error::OtherTrust`]; otherwise as for [`open`](Self::open).
     pub fn from_fd(&self, file: OwnedFd) -> Result<Region> {
+        self.open_file(file, true)
+    }
+
+    /// Opens the anonymous region behind `file`, which peers have who are not trusted. It is mapped with ordinary pages, which come when they are touched, whatever
+    /// these options say.
+    ///
+    /// # Errors
+    ///
+    /// As for [`from_fd`](Self::from_fd).
+    pub fn from_fd_untrusted(&self, file: OwnedFd) -> Result<UntrustedRegion> {
+        self.open_file(file, false).map(UntrustedRegion::of)
+    }
+
+    fn open_file(&self, file: OwnedFd, trusted: bool) -> Result<Region> {
+        // Before anything else where it comes from somebody who is not trusted: only memory files have seals, and to ask for them takes no file system, which
+        // might be the sender's, and not answer.
+        if !trusted && !file::is_sealed(&file) {
+            return Err(Error::NotSealed);
+        }
         let status = file::status(&file)?;
         if !status.is_file {
             return Err(Error::NotARegion { what: "it is no regular file" });
@@ -259,8 +292,10 @@ impl RegionOptions {
         if !file::has_ordinary_pages(&file) {
             return Err(Error::NotARegion { what: "it has huge pages" });
         }
-        let mapped = || Mapped::open(file.try_clone()?, None, self.wishes);
-        Ok(Region::of(registry::attach(status.id, self.terms(false), mapped)?))
+        // Whoever is not trusted has chosen the size: it is not for all of it to be there.
+        let wishes = if trusted { self.wishes } else { Wishes::default() };
+        let mapped = || Ok(Mapped::open(file.try_clone()?, None, wishes)?.trusted(trusted));
+        Ok(Region::of(registry::attach(status.id, self.terms_of(trusted), mapped)?))
     }
 
     #[cfg(feature = "serde")]
@@ -269,7 +304,13 @@ impl RegionOptions {
     }
 
     pub(crate) fn terms(&self, unlink_on_drop: bool) -> Terms {
-        Terms { unlink_on_drop, keeper: self.keeper }
+        Terms { unlink_on_drop, keeper: self.keeper, trusted: true }
+    }
+
+    /// The terms of a region without a name. No keeper looks after one whose peers are not trusted: they could keep it busy, and others would
+    /// hear of deaths late.
+    fn terms_of(&self, trusted: bool) -> Terms {
+        Terms { trusted, keeper: self.keeper && trusted, ..self.terms(false) }
     }
 
     fn layout(&self, size: usize) -> Result<Layout> {

@@ -299,9 +299,14 @@ impl Participants<'_> {
     }
 
     /// Looks at everybody but `me` and buries those that `is_dead` confirms; says whether there were any.
-    pub(crate) fn sweep(&self, me: Option<usize>, mut is_dead: impl FnMut(usize) -> bool) -> bool {
+    pub(crate) fn sweep(&self, me: Option<usize>, is_dead: impl FnMut(usize) -> bool) -> bool {
+        self.sweep_some((0..self.tokens.len()).filter(|index| Some(*index) != me), is_dead)
+    }
+
+    /// The same for some of them.
+    pub(crate) fn sweep_some(&self, some: impl Iterator<Item = usize>, mut is_dead: impl FnMut(usize) -> bool) -> bool {
         let mut found = false;
-        for index in (0..self.tokens.len()).filter(|index| Some(*index) != me) {
+        for index in some {
             let word = self.tokens[index].load(Acquire);
             if Token::from_word(word).is_some() && (word & DEAD != 0 || is_dead(index)) {
                 self.bury(index, word & !DEAD);

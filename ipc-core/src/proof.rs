@@ -34,6 +34,8 @@ pub(crate) fn own_namespace() -> u64 {
 pub(crate) fn is_dead(mapped: &Mapped, index: usize) -> bool {
     match mapped.is_unclaimed(index) {
         Some(true) => true,
+        // What hostile peers say of a process, such as its number, is no proof of anything, and to follow it can take long.
+        _ if !mapped.is_trusted() => false,
         Some(false) => is_told_dead(mapped, index) && is_memoryless(mapped, index),
         None => is_memoryless(mapped, index),
     }

@@ -42,6 +42,7 @@ use crate::deadline::Deadline;
 use crate::described::{Described, Fingerprint, ShmSafe};
 use crate::error::Error;
 use crate::identity::{self, FLAG, Token};
+use crate::retries::Retries;
 use crate::shim::AtomicU64;
 use crate::spin::spin_briefly;
 use crate::wait::{Site, Woken, wake_one};
@@ -108,6 +109,13 @@ impl RawLock {
         pub fn new() -> Self {
             Self { word: AtomicU64::new(0) }
         }
+    }
+
+    /// The lock that `word` is, for tables that are made of words. 0 is an unlocked one.
+    #[inline]
+    pub fn of(word: &AtomicU64) -> &Self {
+        // SAFETY: a lock is nothing but its word (`repr(transparent)`), of which every value is one.
+        unsafe { &*core::ptr::from_ref(word).cast::<Self>() }
     }
 
     /// Takes the lock, waiting for it until `deadline`.
@@ -197,6 +205,7 @@ impl RawLock {
             }
         }
         let mut site = Site::of(self).map_err(NotHeld::Failed)?;
+        let mut retries = Retries::new();
         loop {
             if !site.is_own() {
                 site = Site::of(self).map_err(NotHeld::Failed)?;
@@ -210,17 +219,20 @@ impl RawLock {
                 if let Some(held) = self.take(word, WAITING, &site) {
                     return Ok(held);
                 }
+                retries.again().ok_or_else(|| scribbled(word))?;
                 continue;
             }
             if word & WAITING == 0 {
                 let marked = self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed);
                 if marked.is_err() {
+                    retries.again().ok_or_else(|| scribbled(word))?;
                     continue;
                 }
                 crash_point!("lock.after_waiting");
             }
             let woken = site.wait(&self.word, (word | WAITING) as u32, epoch, deadline);
             crash_point!("lock.after_wait");
+            retries = Retries::new();
             if woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed) {
                 return self.give_up(woken, &site);
             }
@@ -249,7 +261,8 @@ impl RawLock {
     fn give_up(&self, woken: Woken, site: &Site) -> Result<Held, NotHeld> {
         // In a child that a signal handler has forked during the wait, the wake-up was its parent's.
         if woken == Woken::Maybe && site.is_own() {
-            loop {
+            let mut retries = Retries::new();
+            while retries.again().is_some() {
                 let word = self.word.load(Relaxed);
                 if Token::from_word(word).is_none() {
                     if let Some(held) = self.take(word, WAITING, site) {
@@ -264,6 +277,11 @@ impl RawLock {
         }
         Err(NotHeld::TimedOut)
     }
+}
+
+/// Somebody changes the word without an end, which no locker does.
+fn scribbled(found: u64) -> NotHeld {
+    NotHeld::Failed(Error::Corrupted { what: "lock", found })
 }
 
 impl Default for RawLock {

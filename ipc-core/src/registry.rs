@@ -69,7 +69,11 @@ pub(crate) fn ensure_token() -> Result<Token, Error> {
         for entry in 0..registry.attachments.len() {
             if let Some(attachment) = registry.attachments[entry].attachment.upgrade() {
                 handles.push(Arc::clone(&attachment));
-                attachment.join(&mut registry, token)?;
+                match attachment.join(&mut registry, token) {
+                    // A hostile peer can keep this process out of its region, but not out of the others. Those who wait in it try again.
+                    Err(_) if !attachment.is_trusted() => {}
+                    joined => joined?,
+                }
             }
         }
         identity::set_current(token);
@@ -77,6 +81,11 @@ pub(crate) fn ensure_token() -> Result<Token, Error> {
     drop(registry);
     drop(handles);
     Ok(token)
+}
+
+/// Makes this process, whose token is `token`, a participant of a region that it could not take part in when it was forked.
+pub(crate) fn join(attachment: &Attachment, token: Token) -> Result<(), Error> {
+    attachment.join(&mut lock(), token)
 }
 
 /// Attaches to the region that `mapped` makes of a file, or returns the attachment that this process has to that file already.
@@ -163,10 +172,16 @@ impl Registry {
         terms: Terms,
         mapped: impl FnOnce() -> Result<Mapped, Error>,
     ) -> Result<Option<Arc<Attachment>>, Failed> {
+        let as_asked = |trusted| if trusted == terms.trusted { Ok(()) } else { Err(Error::OtherTrust { trusted }) };
         if let Some(entry) = self.attachments.iter().find(|entry| entry.file == file) {
-            return Ok(entry.attachment.upgrade());
+            let attachment = entry.attachment.upgrade();
+            if let Some(Err(error)) = attachment.as_ref().map(|attachment| as_asked(attachment.is_trusted())) {
+                return Err(Failed { error, _attachment: attachment });
+            }
+            return Ok(attachment);
         }
         if let Some(at) = self.retained.iter().position(|(region, _)| region.id() == file) {
+            as_asked(self.retained[at].0.is_trusted())?;
             let (region, participation) = self.retained.swap_remove(at);
             let attachment = Arc::new(Attachment::resume(region, participation));
             self.insert(&attachment);

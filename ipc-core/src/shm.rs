@@ -35,7 +35,7 @@ impl<T: ShmSafe> Shm<T> {
         Region::of(Arc::clone(&self.attachment))
     }
 
-    /// A handle to a part of the object, such as a field.
+    /// A handle to a part of the object, such as a field. It cannot be sent to other processes as a value; that to the whole can.
     ///
     /// # Examples
     ///

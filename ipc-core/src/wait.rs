@@ -166,7 +166,13 @@ impl Site {
 
     pub(crate) fn at(address: usize) -> Result<Self, Error> {
         let token = ensure_token()?;
-        Ok(Self { token, region: find(address), since: Deadline::now() })
+        let region = find(address);
+        #[cfg(not(ipc_loom))]
+        if let Some(kept_out) = region.as_ref().filter(|region| region.place().is_none()) {
+            // Hostile peers had filled the table when this process was forked.
+            crate::registry::join(kept_out, token)?;
+        }
+        Ok(Self { token, region, since: Deadline::now() })
     }
 
     /// The token that the calling process holds things under.
@@ -220,7 +226,8 @@ impl Site {
             return;
         };
         if !region.has_keeper() {
-            region.sweep();
+            // How long that takes, hostile peers have a say in.
+            let _ = (region.is_trusted() || region.is_look_due(NO_KEEPER)) && region.sweep();
         } else if crate::config::get().safety_net {
             look_if_due(region, NET);
         }

@@ -27,6 +27,22 @@
 //! }
 //! ```
 //!
+//! # Pools
+//!
+//! A [`Pool`] has worker processes that run such functions, one task after the other, which is much faster than a process for each where tasks are
+//! small. Tasks are submitted one by one or as a map, and waited for or called back. A task that panics is an error; a worker that is killed costs what
+//! it was just running, and is replaced.
+//!
+//! ```
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     shmkit_process::init();
+//!     let pool = shmkit_process::Pool::new(2)?;
+//!     let lengths = pool.map(|word: String| word.len(), ["one", "three"].map(str::to_owned))?;
+//!     assert_eq!(lengths, [3, 5]);
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # The thread that reaps
 //!
 //! With its first child a process starts one thread, which blocks all signals, has a stack of 64 KiB, and sleeps until a child of this library ends. It
@@ -41,6 +57,7 @@ mod pool;
 #[cfg(not(ipc_loom))]
 mod process;
 mod vec;
+mod words;
 
 /// What models look into.
 #[cfg(ipc_loom)]
@@ -49,6 +66,12 @@ pub mod model {
 }
 
 #[cfg(not(ipc_loom))]
+pub use map::MapOptions;
+pub use map::{Key, MapError, MapIter, SharedMap};
+#[cfg(not(ipc_loom))]
 pub use pool::*;
 #[cfg(not(ipc_loom))]
 pub use process::*;
+#[cfg(not(ipc_loom))]
+pub use vec::VecOptions;
+pub use vec::{SharedVec, VecError, VecIter};

@@ -148,6 +148,7 @@ pub struct Barrier {
     /// 1 to 64. Written at creation.
     parties: AtomicU32,
     reserved: [AtomicU32; 13],
+    /// One per party; those that are more than `parties` stay empty.
     seats: [Seat; SEATS],
 }
 

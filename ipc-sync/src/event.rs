@@ -55,7 +55,7 @@ use std::time::Instant;
 use shmkit_core::shim::AtomicU64;
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
-use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
+use shmkit_core::{Deadline, Described, Error, Fingerprint, Retries, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
 pub use until::UntilSet;
@@ -149,6 +149,7 @@ impl Event {
     #[inline]
     pub fn set(&self) {
         let mut word = self.word.load(Relaxed);
+        let mut retries = Retries::new();
         loop {
             if word & (SET | WAITING) == WAITING {
                 take_part(self);
@@ -158,6 +159,11 @@ impl Event {
             // those who find a later word, too. So does that of a set which changes nothing: see the module.
             match self.word.compare_exchange_weak(word, new, Release, Relaxed) {
                 Ok(_) => break,
+                Err(_) if retries.again().is_none() => {
+                    // Somebody scribbles. It is set all the same, for a moment.
+                    word = self.word.fetch_or(SET, Release) | WAITING;
+                    break;
+                }
                 Err(now) => word = now,
             }
         }
@@ -209,7 +215,7 @@ impl Event {
     /// [`WaitError::Failed`].
     #[inline]
     pub fn wait(&self) -> Result<(), WaitError> {
-        match self.take(0) {
+        match self.take(0, &mut Retries::new()) {
             Ok(()) => Ok(()),
             Err(found) => self.wait_unset(found, None),
         }
@@ -226,7 +232,7 @@ impl Event {
     /// [`WaitError::TimedOut`], for an event with manual reset never if it is set when the call begins; [`WaitError::Failed`].
     #[inline]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
-        match self.take(0) {
+        match self.take(0, &mut Retries::new()) {
             Ok(()) => Ok(()),
             Err(found) => self.wait_unset(found, Deadline::after(timeout)),
         }
@@ -245,12 +251,12 @@ impl Event {
     /// Whether the event is set; takes the set if it is an auto-reset event.
     #[inline]
     pub fn try_wait(&self) -> bool {
-        self.take(0).is_ok()
+        self.take(0, &mut Retries::new()).is_ok()
     }
 
     /// Goes through if the event is set; else returns the word. From an auto-reset event it takes the set, and leaves `waiting`.
     #[inline]
-    fn take(&self, waiting: u64) -> Result<(), u64> {
+    fn take(&self, waiting: u64, retries: &mut Retries) -> Result<(), u64> {
         // Acquire, here and below, pairs with the Release in `set`.
         let mut word = self.word.load(Acquire);
         while word & SET != 0 {
@@ -262,6 +268,8 @@ impl Event {
                     crash_point!("event.wait.after_take");
                     return Ok(());
                 }
+                // Somebody scribbles.
+                Err(now) if retries.again().is_none() => return Err(now),
                 Err(now) => word = now,
             }
         }
@@ -273,8 +281,11 @@ impl Event {
     fn wait_unset(&self, found: u64, deadline: Option<Deadline>) -> Result<(), WaitError> {
         // The event may be unset again, but have been set since.
         let was_set = |word: u64| word & AUTO_RESET == 0 && generation_of(word) != generation_of(found);
-        let look = |waiting| self.take(waiting).or_else(|word| if was_set(word) { Ok(()) } else { Err(word) });
-        if spin(|| look(0).ok()).is_some() {
+        let look = |waiting, retries: &mut Retries| {
+            self.take(waiting, retries).or_else(|word| if was_set(word) { Ok(()) } else { Err(word) })
+        };
+        let mut retries = Retries::new();
+        if spin(|| look(0, &mut retries).ok()).is_some() {
             return Ok(());
         }
         let mut site = Site::of(self)?;
@@ -285,7 +296,7 @@ impl Event {
             }
             let epoch = site.epoch();
             // One who has slept may be the one whose wake-up took WAITING away from others.
-            let word = match look(if woken.is_some() { WAITING } else { 0 }) {
+            let word = match look(if woken.is_some() { WAITING } else { 0 }, &mut retries) {
                 Ok(()) => return Ok(()),
                 Err(word) => word,
             };
@@ -294,6 +305,7 @@ impl Event {
             }
             if word & WAITING == 0 {
                 if self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed).is_err() {
+                    retries.again().ok_or(Error::Corrupted { what: "event", found: word })?;
                     continue;
                 }
                 crash_point!("event.wait.after_waiting");
@@ -304,6 +316,7 @@ impl Event {
             }
             woken = Some(site.wait(&self.word, (word | WAITING) as u32, epoch, deadline));
             crash_point!("event.wait.after_wait");
+            retries = Retries::new();
         }
     }
 

@@ -9,7 +9,7 @@
 //! * [`Event`]: set or not, and waited for; reset by hand, or by the one waiter that it releases;
 //! * [`Barrier`]: a fixed number of parties wait for one another, and learn at once if one will not come.
 //! * [`RwLock`]: many readers or one writer; readers of different processes do not slow each other down;
-//! * [`Semaphore`]: a count of permits that belong to nobody.
+//! * [`UntrustedSemaphore`], [`UntrustedEvent`]: those that can be had in an [`UntrustedRegion`](shmkit_core::UntrustedRegion).
 //!
 //! All are plain structs that are put into a region (`region.insert("tickets", Mutex::new(20u32))`) and used through `&self` by
 //! any number of processes. Outside of any region, on the stack, in a `Box` or in a `static`, they work between the threads of one
@@ -27,6 +27,7 @@ mod permits;
 mod reentrant;
 mod rwlock;
 mod semaphore;
+mod untrusted;
 mod value;
 
 pub use barrier::{Barrier, BarrierError, BarrierWaitResult, Party};
@@ -41,3 +42,4 @@ pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreError, UntilAvailable};
 pub use shmkit_core::poison::Poison;
+pub use untrusted::{UntrustedEvent, UntrustedSemaphore};

@@ -59,9 +59,12 @@ const LAYOUT: u32 = 1;
 /// ```
 #[repr(C)]
 pub struct Mutex<T> {
+    /// Held by whoever has the guard.
     lock: RawLock,
+    /// What an earlier holder has left. Written by whoever holds the lock, or clears it.
     poison: PoisonWord,
     reserved: AtomicU32,
+    /// Read and written by whoever holds the lock.
     value: Value<T>,
 }
 

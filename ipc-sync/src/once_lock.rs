@@ -65,6 +65,7 @@ const LAYOUT: u32 = 1;
 /// ```
 #[repr(C)]
 pub struct OnceLock<T> {
+    /// Complete when the value is there.
     once: Once,
     reserved: AtomicU64,
     /// Written by the one who runs `once`; read by all when that is complete.

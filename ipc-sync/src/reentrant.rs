@@ -111,12 +111,15 @@ const LAYOUT: u32 = 1;
 /// ```
 #[repr(C)]
 pub struct ReentrantMutex<T> {
+    /// Held by the process of the thread that has it.
     lock: RawLock,
     /// The tag of the thread that has the lock, or `NOBODY`. Written by whoever has the lock.
     owner: AtomicU64,
     /// How many guards there are. Used by whoever has the lock.
     depth: AtomicU32,
+    /// What an earlier holder has left. Written by whoever has the lock, or clears it.
     poison: PoisonWord,
+    /// What those who have the lock share.
     value: Value<T>,
 }
 

@@ -59,7 +59,7 @@ use std::time::Instant;
 use shmkit_core::shim::{AtomicU32, futex};
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Site, Woken, take_part, wake_all, wake_one};
-use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
+use shmkit_core::{Deadline, Described, Error, Fingerprint, Retries, ShmSafe, const_fn, crash_point};
 
 use crate::error::WaitError;
 pub use until::UntilAvailable;
@@ -240,18 +240,7 @@ impl Semaphore {
     #[inline]
     #[must_use = "there may have been too few permits"]
     pub fn try_acquire_many(&self, n: u32) -> bool {
-        let mut state = self.state.load(Relaxed);
-        while state & VALUE >= n {
-            // Acquire pairs with the Release in `release_many`: of all releases so far, since each exchange goes on from the last.
-            match self.state.compare_exchange_weak(state, state - n, Acquire, Relaxed) {
-                Ok(_) => {
-                    crash_point!("semaphore.try_acquire.after_cas");
-                    return true;
-                }
-                Err(now) => state = now,
-            }
-        }
-        false
+        self.take(n, &mut Retries::new())
     }
 
     /// Takes `n` permits, all at once or none, waiting for at most `timeout`.
@@ -289,7 +278,7 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`SemaphoreError::AboveBound`] if there are as many as the bound allows; nothing was changed then.
+    /// [`SemaphoreError::AboveBound`] if there are as many as the bound allows; [`SemaphoreError::Corrupted`]. Nothing was changed then.
     #[inline]
     pub fn release(&self) -> Result<(), SemaphoreError> {
         self.release_many(1)
@@ -303,11 +292,12 @@ impl Semaphore {
     ///
     /// # Errors
     ///
-    /// [`SemaphoreError::AboveBound`] if that is more than the bound allows; nothing was changed then.
+    /// [`SemaphoreError::AboveBound`] if that is more than the bound allows; [`SemaphoreError::Corrupted`]. Nothing was changed then.
     #[inline]
     pub fn release_many(&self, n: u32) -> Result<(), SemaphoreError> {
         crash_point!("semaphore.release.before_cas");
         let mut state = self.state.load(Relaxed);
+        let mut retries = Retries::new();
         loop {
             let permits = u64::from(state & VALUE) + u64::from(n);
             let bound = self.bound.load(Relaxed).min(Self::MAX);
@@ -324,6 +314,7 @@ impl Semaphore {
             // Release pairs with the Acquire of those who take.
             match self.state.compare_exchange_weak(state, permits as u32, Release, Relaxed) {
                 Ok(_) => break,
+                Err(now) if retries.again().is_none() => return Err(SemaphoreError::Corrupted { found: now }),
                 Err(now) => state = now,
             }
         }
@@ -337,6 +328,24 @@ impl Semaphore {
     #[inline]
     pub fn available(&self) -> u32 {
         self.state.load(Relaxed) & VALUE
+    }
+
+    /// Takes `n` permits if there are as many, and nobody keeps changing the word; says whether it did.
+    #[inline]
+    fn take(&self, n: u32, retries: &mut Retries) -> bool {
+        let mut state = self.state.load(Relaxed);
+        while state & VALUE >= n {
+            // Acquire pairs with the Release in `release_many`: of all releases so far, since each exchange goes on from the last.
+            match self.state.compare_exchange_weak(state, state - n, Acquire, Relaxed) {
+                Ok(_) => {
+                    crash_point!("semaphore.try_acquire.after_cas");
+                    return true;
+                }
+                Err(_) if retries.again().is_none() => return false,
+                Err(now) => state = now,
+            }
+        }
+        false
     }
 
     /// One attempt, for those who wait if it fails.
@@ -371,7 +380,8 @@ impl Semaphore {
 
     #[cold]
     fn acquire_contended(&self, n: u32, deadline: Option<Deadline>) -> Result<(), WaitError> {
-        if self.try_acquire_many(n) || spin(|| self.try_acquire_many(n).then_some(())).is_some() {
+        let mut retries = Retries::new();
+        if self.take(n, &mut retries) || spin(|| self.take(n, &mut retries).then_some(())).is_some() {
             return Ok(());
         }
         let site = Site::of(self)?;
@@ -382,6 +392,7 @@ impl Semaphore {
         // What a take leaves set: WAITING, once this thread may have been woken in the place of another.
         let mut leave = 0;
         let mut is_over = false;
+        let mut retries = Retries::new();
         loop {
             if !site.is_own() {
                 site = Site::of(self)?;
@@ -393,6 +404,7 @@ impl Semaphore {
                 let left = (state - 1) | leave;
                 // Acquire as in `try_acquire_many`.
                 if self.state.compare_exchange(state, left, Acquire, Relaxed).is_err() {
+                    retries.again().ok_or_else(|| scribbled(state))?;
                     continue;
                 }
                 crash_point!("semaphore.acquire.after_take");
@@ -405,6 +417,7 @@ impl Semaphore {
             }
             if state & WAITING == 0 {
                 if self.state.compare_exchange(state, state | WAITING, Relaxed, Relaxed).is_err() {
+                    retries.again().ok_or_else(|| scribbled(state))?;
                     continue;
                 }
                 crash_point!("semaphore.acquire.after_waiting");
@@ -414,6 +427,7 @@ impl Semaphore {
             }
             let woken = site.wait(&self.state, state | WAITING, epoch, deadline);
             crash_point!("semaphore.acquire.after_wait");
+            retries = Retries::new();
             if woken == Woken::TimedOut {
                 return if self.try_acquire() { Ok(()) } else { Err(WaitError::TimedOut) };
             }
@@ -424,6 +438,7 @@ impl Semaphore {
     }
 
     fn wait_for_many(&self, n: u32, mut site: Site, deadline: Option<Deadline>) -> Result<(), WaitError> {
+        let mut retries = Retries::new();
         loop {
             if !site.is_own() {
                 site = Site::of(self)?;
@@ -433,27 +448,36 @@ impl Semaphore {
             // Acquire pairs with the Release in `wake`: a release whose change is seen here has cleared MANY before it is looked at
             // below. The change of any other comes after this, and is seen by the wait.
             let changes = self.changes.load(Acquire);
-            if self.try_acquire_many(n) {
+            if self.take(n, &mut retries) {
                 return Ok(());
             }
             let state = self.state.load(Relaxed);
             if state & VALUE >= n {
+                retries.again().ok_or_else(|| scribbled(state))?;
                 continue;
             }
             if state & MANY == 0 {
                 if self.state.compare_exchange(state, state | MANY, Relaxed, Relaxed).is_err() {
+                    retries.again().ok_or_else(|| scribbled(state))?;
                     continue;
                 }
                 crash_point!("semaphore.acquire_many.after_many");
             }
             let woken = site.wait(&self.changes, changes, epoch, deadline);
             crash_point!("semaphore.acquire_many.after_wait");
+            retries = Retries::new();
             // A wake-up that was consumed need not be passed on: all had one.
             if woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed) {
                 return if self.try_acquire_many(n) { Ok(()) } else { Err(WaitError::TimedOut) };
             }
         }
     }
+}
+
+/// Somebody changes the word without an end, which nobody does who takes and releases.
+#[cold]
+fn scribbled(found: u32) -> WaitError {
+    WaitError::Failed(Error::Corrupted { what: "semaphore", found: u64::from(found) })
 }
 
 impl fmt::Debug for Semaphore {
@@ -480,6 +504,11 @@ pub enum SemaphoreError {
         /// The most there may be.
         bound: u32,
     },
+    /// The value is changed without an end, by one who does not keep to the rules.
+    Corrupted {
+        /// What it was at last.
+        found: u32,
+    },
 }
 
 impl fmt::Display for SemaphoreError {
@@ -492,6 +521,7 @@ impl fmt::Display for SemaphoreError {
                 f,
                 "the semaphore would have {permits} permits, and its bound is {bound}: release only what was acquired"
             ),
+            Self::Corrupted { found } => write!(f, "corrupted semaphore: found {found:#x}"),
         }
     }
 }

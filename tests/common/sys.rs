@@ -92,6 +92,18 @@ pub(crate) fn limit(resource: libc::__rlimit_resource_t, most: u64) {
     assert_eq!(set, 0);
 }
 
+/// Limits a resource of this process as long as it likes.
+pub(crate) fn limit_for_now(resource: libc::__rlimit_resource_t, most: u64) {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is an rlimit to write to and to read.
+    let set = unsafe {
+        libc::getrlimit(resource, &raw mut limit);
+        limit.rlim_cur = most.min(limit.rlim_max);
+        libc::setrlimit(resource, &raw const limit)
+    };
+    assert_eq!(set, 0);
+}
+
 /// Sets the umask of this process.
 pub(crate) fn umask(mask: u32) {
     // SAFETY: no memory is involved.

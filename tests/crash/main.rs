@@ -13,6 +13,7 @@ mod barrier;
 mod bytes;
 mod condvar;
 mod event;
+mod map;
 mod once;
 mod permits;
 mod pipe;
@@ -34,6 +35,7 @@ use std::time::Duration;
 use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, sleeps_until_woken, state, talker, until};
 use event::event_waiter;
+use map::map_party;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
 use queue::queue_party;
@@ -49,6 +51,7 @@ roles!(
     newcomer,
     barrier_party,
     event_waiter,
+    map_party,
     permits_waiter,
     queue_party,
     semaphore_waiter,
@@ -90,6 +93,7 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (bytes::SCENES, bytes::victim),
     (condvar::SCENES, condvar::victim),
     (event::SCENES, event::victim),
+    (map::SCENES, map::victim),
     (once::SCENES, once::victim),
     (permits::SCENES, permits::victim),
     (pipe::SCENES, pipe::victim),
@@ -103,16 +107,25 @@ const PARTS: &[(&[(&str, Scene)], Victim)] = &[
     (wait_any::SCENES, wait_any::victim),
 ];
 
+/// How often all scenes are played, if some crash point was not passed: a scene can lead a victim to a point, but on a busy machine somebody
+/// else may have been faster.
+const TIMES: usize = 3;
+
 #[test]
 fn a_kill_at_any_crash_point_of_any_operation_is_survived() {
-    let mut visited = BTreeSet::new();
-    for &(scene, run) in SCENES.iter().chain(PARTS.iter().flat_map(|(scenes, _)| *scenes)) {
-        let points = sweep(scene, run);
-        println!("{scene}: {} crash points: {points:?}", points.len());
-        visited.extend(points);
+    let mut missed = crash_points_in_the_sources();
+    for _ in 0..TIMES {
+        for &(scene, run) in SCENES.iter().chain(PARTS.iter().flat_map(|(scenes, _)| *scenes)) {
+            let points = sweep(scene, run);
+            println!("{scene}: {} crash points: {points:?}", points.len());
+            points.iter().for_each(|point| drop(missed.remove(point)));
+        }
+        if missed.is_empty() {
+            return;
+        }
+        println!("not passed: {missed:?}");
     }
-    let missed: Vec<_> = crash_points_in_the_sources().difference(&visited).cloned().collect();
-    assert!(missed.is_empty(), "no scene passes {missed:?}");
+    panic!("no scene passes {missed:?}");
 }
 
 /// Kills the victim at one crash point after the other, until it passes them all; returns their names.

@@ -11,6 +11,7 @@ pub mod event;
 pub mod frames;
 pub mod kill;
 pub mod killed;
+pub mod map;
 pub mod memory;
 pub mod mutex;
 pub mod once_lock;
@@ -45,6 +46,8 @@ pub const SOLOS: &[&Solo] = &[
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
+    &map::GET,
+    &map::UPDATE,
     &array::LOAD,
     &array::STORE,
 ];
@@ -82,6 +85,7 @@ pub const GAMES: &[&Game] = &[
     frames::SIZES[6],
     &queue::ONE_TO_ONE,
     &queue::TWO_TO_TWO,
+    &map::SIDE_BY_SIDE,
 ];
 
 /// The cases of a death.

@@ -36,6 +36,8 @@ pub struct ByteReceiver {
     place: Place,
     /// A frame of several records, of which the first have been taken out of the ring.
     long: Option<Long>,
+    /// The longest frame to be received, in bytes.
+    longest: usize,
 }
 
 /// A frame of several records.
@@ -87,7 +89,7 @@ impl Half for ByteReceiver {
 
     fn at(end: End<ByteRing>) -> Result<Self, OpenError> {
         match Self::find(end.channel()) {
-            Ok((extent, place)) => Ok(Self { end, extent, place, long: None }),
+            Ok((extent, place)) => Ok(Self { end, extent, place, long: None, longest: usize::MAX }),
             Err(error) => {
                 end.unclaim();
                 Err(error.into())
@@ -239,9 +241,16 @@ impl ByteReceiver {
         self.end.close();
     }
 
+    /// Sets how long a frame may be. Memory is taken for none that is longer.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn set_longest(&mut self, longest: usize) {
+        self.longest = longest;
+    }
+
     fn recv_vec(&mut self, patience: Patience) -> Result<Vec<u8>, RecvError> {
         match self.fetch(&mut [], patience)? {
             Found::InPlace(len) => {
+                self.check_length(len)?;
                 let mut frame = vec![0; len];
                 self.end.channel().load(self.payload(), &mut frame);
                 self.consume(len);
@@ -357,11 +366,11 @@ impl ByteReceiver {
                         let is_kept = long.bytes.len() == long.len;
                         return Ok(Some(if is_kept { Found::Kept(long.len) } else { Found::Fetched(long.len) }));
                     }
-                    // A sender that is as fast must not keep the caller from looking at the clock.
-                    if self.place.position.wrapping_sub(start) > self.extent.size as u64 {
-                        return Ok(None);
-                    }
                 }
+            }
+            // A sender that is as fast must not keep the caller from looking at the clock.
+            if self.place.position.wrapping_sub(start) > self.extent.size as u64 {
+                return Ok(None);
             }
         }
         Ok(None)
@@ -373,6 +382,7 @@ impl ByteReceiver {
         let (mut from, mut len) = (self.payload(), record.len);
         if record.kind & FIRST != 0 {
             let whole = ring.word(from).load(Relaxed) as usize;
+            self.check_length(whole)?;
             self.long = Some(Long { len: whole, done: 0, bytes: Vec::new() });
             (from, len) = (from + WORD, len - WORD);
         }
@@ -393,6 +403,14 @@ impl ByteReceiver {
         }
         self.consume(record.len);
         Ok(())
+    }
+
+    #[inline]
+    fn check_length(&self, len: usize) -> Result<(), Error> {
+        if len <= self.longest {
+            return Ok(());
+        }
+        Err(Error::Corrupted { what: "length of a frame, which is above what was allowed", found: len as u64 })
     }
 
     /// Keeps what has been put into `buffer` of a frame that is not whole yet.

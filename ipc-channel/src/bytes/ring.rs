@@ -97,6 +97,7 @@ const LAYOUT: u32 = 1;
 #[repr(C, align(64))]
 #[derive(Debug)]
 pub(crate) struct ByteRing {
+    /// Who has which end.
     ends: Ends,
     /// The size of the ring in bytes. Written at creation. Garbage: compared with the real one when it is opened, once.
     capacity: AtomicU64,

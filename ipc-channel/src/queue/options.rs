@@ -1,11 +1,12 @@
 //! How queues are made and opened.
 
 use bytemuck::Pod;
-use shmkit_core::{Described, Error, Region, RegionOptions};
+use shmkit_core::{Described, Error, Region, RegionOptions, UntrustedRegion};
 
 use super::Queue;
 use super::layout::Head;
 use crate::error::OpenError;
+use crate::untrusted::UntrustedQueue;
 
 /// What a queue is called in a region of its own.
 const NAME: &str = "queue";
@@ -77,6 +78,20 @@ impl QueueOptions {
     pub fn create_in<T: Pod + Described>(&self, region: &Region, name: &str) -> Result<Queue<T>, OpenError> {
         let bytes = Head::<T>::bytes(self.capacity).ok_or(Error::NoSpace { bytes: u64::MAX })?;
         Ok(Queue::of(region.insert_tailed(name, Head::new(self.capacity), bytes)?)?)
+    }
+
+    /// Puts a queue into a region whose peers are not trusted, under `name`.
+    ///
+    /// # Errors
+    ///
+    /// As for [`create_in`](Self::create_in); [`Error::Busy`].
+    pub fn create_in_untrusted<T: Pod + Described>(
+        &self,
+        region: &UntrustedRegion,
+        name: &str,
+    ) -> Result<UntrustedQueue<T>, OpenError> {
+        // SAFETY: the queue is not used but through what this returns.
+        self.create_in(unsafe { region.as_region() }, name).map(UntrustedQueue::of)
     }
 
     /// Makes a queue without a name: for threads, and for children that are forked from here on.

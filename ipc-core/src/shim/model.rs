@@ -101,6 +101,10 @@ impl Attachment {
     }
 
     #[allow(clippy::unused_self, reason = "the face of the real one")]
+    pub(crate) fn is_trusted(&self) -> bool {
+        true
+    }
+
     pub(crate) fn has_keeper(&self) -> bool {
         true
     }
@@ -198,6 +202,12 @@ impl Process {
     /// Which entry it has.
     pub fn index(&self) -> usize {
         self.index
+    }
+
+    /// What others see of it: `None` if it does not take part, else whether the entry that goes with its token is its own.
+    pub fn is_seen_whole(&self) -> Option<bool> {
+        let card = self.region.participants().card(self.index).filter(|card| card.token == self.token)?;
+        Some(card.pid == self.thread() && card.liveness == self.alive())
     }
 
     /// From here on the calling thread acts for this process.

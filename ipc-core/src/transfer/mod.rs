@@ -33,7 +33,7 @@ use core::cell::RefCell;
 use core::fmt;
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 #[cfg(feature = "serde")]
 use crate::error::Result as RegionResult;
@@ -55,6 +55,14 @@ pub struct Parcel {
     pub bytes: Vec<u8>,
     /// What the value denotes by its number.
     pub files: Vec<OwnedFd>,
+}
+
+/// A [`Parcel`] that is ready to be sent; made by [`Parcel::ready`]. Whoever receives it, gets a parcel.
+#[derive(Debug)]
+pub struct ReadyParcel {
+    /// The first message.
+    message: Vec<u8>,
+    files: Vec<OwnedFd>,
 }
 
 /// An open file, socket, or end of a pipe (`F`), as a value: with the feature `serde`, it travels in [parcels](Parcel), as a copy of its descriptor.
@@ -236,25 +244,28 @@ impl Parcel {
     /// # Errors
     ///
     /// [`WouldBlock`](io::ErrorKind::WouldBlock); if the other side is closed; if there are too many descriptors, or too little memory.
-    pub fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        let mut message = Vec::with_capacity(HEAD + self.bytes.len().min(INLINE));
-        let is_inline = self.bytes.len() <= INLINE;
-        let files = self.files.len() + usize::from(!is_inline);
-        message.extend((files as u32).to_ne_bytes());
+    pub fn send(self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        self.ready()?.send(socket)
+    }
+
+    /// Makes it ready to be sent, also several times: whoever has no time then does the long part now, which is to put many bytes into a file.
+    ///
+    /// # Errors
+    ///
+    /// If there are too many descriptors, or too little memory.
+    pub fn ready(self) -> io::Result<ReadyParcel> {
+        let Self { bytes, files } = self;
+        let is_inline = bytes.len() <= INLINE;
+        let memory = if is_inline { None } else { Some(in_memory(&bytes)?) };
+        let files: Vec<OwnedFd> = memory.into_iter().chain(files).collect();
+        let mut message = Vec::with_capacity(HEAD + if is_inline { bytes.len() } else { 0 });
+        message.extend((files.len() as u32).to_ne_bytes());
         message.extend(u32::from(!is_inline).to_ne_bytes());
-        message.extend((self.bytes.len() as u64).to_ne_bytes());
-        let mut first = Vec::with_capacity(files.min(MOST_FILES));
-        let memory;
+        message.extend((bytes.len() as u64).to_ne_bytes());
         if is_inline {
-            message.extend(&self.bytes);
-        } else {
-            memory = in_memory(&self.bytes)?;
-            first.push(memory.as_fd());
+            message.extend(bytes);
         }
-        let (with_first, others) = self.files.split_at(self.files.len().min(MOST_FILES - first.len()));
-        first.extend(with_first.iter().map(AsFd::as_fd));
-        passing::send(socket, &message, &first, Patience::None)?;
-        others.chunks(MOST_FILES).try_for_each(|files| passing::send(socket, &[0], files, Patience::None))
+        Ok(ReadyParcel { message, files })
     }
 
     /// Receives one.
@@ -307,6 +318,23 @@ impl Parcel {
         }
         let bytes = if is_inline { inline.to_vec() } else { from_memory(files.remove(0), len)? };
         Ok(Self { bytes, files })
+    }
+}
+
+impl ReadyParcel {
+    /// Sends it over a socket made by [`sockets`]. All of it, or an error.
+    ///
+    /// # Blocking
+    ///
+    /// Never: as [`Parcel::send`].
+    ///
+    /// # Errors
+    ///
+    /// [`WouldBlock`](io::ErrorKind::WouldBlock); if the other side is closed; if there are too many descriptors.
+    pub fn send(&self, socket: BorrowedFd<'_>) -> io::Result<()> {
+        let (with_first, others) = self.files.split_at(self.files.len().min(MOST_FILES));
+        passing::send(socket, &self.message, with_first, Patience::None)?;
+        others.chunks(MOST_FILES).try_for_each(|files| passing::send(socket, &[0], files, Patience::None))
     }
 }
 

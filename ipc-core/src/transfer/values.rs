@@ -1,8 +1,7 @@
 //! What travels with a file: regions, handles to what is in them, open files.
 //!
-//! An object is told by its region and the place that it has in it. The receiver looks it up in the directory there, as if it had asked for it by name,
-//! so a wrong place or type is an error. A part of an object ([`Shm::map`]) is not in the directory; of that it is checked that it lies
-//! within an object, is aligned, and was sent as a value of this type.
+//! An object is told by its region and its name. The receiver gets it from the directory there, with the checks of every `get`: nothing that comes in a
+//! parcel makes a reference to anything else. A part of an object ([`Shm::map`]) has no name, so it does not travel.
 
 use core::fmt::Display;
 use std::ffi::CString;
@@ -23,6 +22,10 @@ use crate::registry;
 use crate::shm::Shm;
 use crate::sys::file;
 use crate::tailed::Tailed;
+
+/// Why a handle to a part does not travel.
+const PART: &str =
+    "it is a handle to a part of an object, which has no name: send that to the whole, and take the part there";
 
 /// Where a region is to be found.
 #[derive(Serialize, Deserialize)]
@@ -73,73 +76,46 @@ impl Region {
         if !status.is_file {
             return Err(Error::NotARegion { what: "it is no regular file" });
         }
+        if !file::has_ordinary_pages(&file) {
+            return Err(Error::NotARegion { what: "it has huge pages" });
+        }
         let options = RegionOptions::new();
         let mapped = || Mapped::open(file.try_clone()?, path.clone(), options.wishes());
         Ok(Self::of(registry::attach(status.id, options.terms(false), mapped)?))
     }
 
-    /// The place of an address in it.
-    fn offset_of(&self, address: usize) -> u64 {
-        address.wrapping_sub(self.mapped().addresses().start) as u64
-    }
-
-    /// The object with the byte at `offset` in it, and that offset.
-    fn object_at(&self, offset: u64) -> Result<(Object, usize)> {
-        let wrong = Error::Corrupted { what: "place of an object", found: offset };
-        let Ok(offset) = usize::try_from(offset) else {
-            return Err(wrong);
-        };
+    /// The object that begins at `address`.
+    fn object_at(&self, address: usize) -> Result<Object, String> {
+        let offset = address.wrapping_sub(self.mapped().addresses().start);
         for object in directory::objects(self.mapped()) {
-            let object = object?;
-            // An object of no bytes is told by its place alone.
-            if object.offset == offset || object.offset < offset && offset - object.offset < object.size {
-                return Ok((object, offset));
+            match object {
+                Ok(object) if object.offset == offset => return Ok(object),
+                Ok(_) => {}
+                Err(error) => return Err(error.to_string()),
             }
         }
-        Err(wrong)
-    }
-
-    /// The object that begins at `offset`.
-    fn object_from(&self, offset: u64) -> Result<Object> {
-        match self.object_at(offset)? {
-            (object, at) if object.offset == at => Ok(object),
-            _ => Err(Error::Corrupted { what: "place of an object", found: offset }),
-        }
+        Err(PART.to_owned())
     }
 }
 
-/// Only [on its way](crate::transfer) to another process, which then has a handle to the same object.
+/// Only [on its way](crate::transfer) to another process, which then has a handle to the same object. A [part](Shm::map) of one does not travel.
 impl<T: ShmSafe> Serialize for Shm<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.region();
-        let offset = region.offset_of(core::ptr::from_ref::<T>(self).addr());
-        (region, offset, T::FINGERPRINT.value()).serialize(serializer)
+        let object = region.object_at(core::ptr::from_ref::<T>(self).addr()).map_err(ser_error)?;
+        // A part at the beginning of an object is of another type than the whole.
+        if object.fingerprint != T::FINGERPRINT.value() || object.count != 1 {
+            return Err(ser_error(PART));
+        }
+        (region, object.name).serialize(serializer)
     }
 }
 
 /// Only where it has come from another process.
 impl<'de, T: ShmSafe> Deserialize<'de> for Shm<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let (region, offset, sent_as) = <(Region, u64, u64)>::deserialize(deserializer)?;
-        region.shm_at(offset, sent_as).map_err(de_error)
-    }
-}
-
-impl Region {
-    /// The `T` at `offset`, which was sent as one of the type with the fingerprint `sent_as`.
-    fn shm_at<T: ShmSafe>(&self, offset: u64, sent_as: u64) -> Result<Shm<T>> {
-        let (object, at) = self.object_at(offset)?;
-        let asked = T::FINGERPRINT.value();
-        let is_whole = object.offset == at && object.fingerprint == asked && object.count == 1;
-        let fits = at - object.offset <= object.size && size_of::<T>() <= object.size - (at - object.offset);
-        if sent_as != asked || !fits || is_whole && object.size != size_of::<T>() {
-            return Err(Error::Corrupted { what: "type of an object that was sent", found: sent_as });
-        }
-        if at % align_of::<T>() != 0 {
-            return Err(Error::Corrupted { what: "place of an object", found: offset });
-        }
-        // The whole of it is in the directory as a `T`, or this is a part of it which another process of this program has had as a `T`.
-        Ok(self.shm(&Object { offset: at, ..object }))
+        let (region, name) = <(Region, String)>::deserialize(deserializer)?;
+        region.get(&name).map_err(de_error)
     }
 }
 
@@ -147,8 +123,7 @@ impl Region {
 impl<T: Pod + Described + Send> Serialize for SharedArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.region();
-        let offset = region.offset_of(self.address());
-        let object = region.object_from(offset).map_err(ser_error)?;
+        let object = region.object_at(self.address()).map_err(ser_error)?;
         (region, object.name, self.len() as u64).serialize(serializer)
     }
 }
@@ -165,12 +140,11 @@ impl<'de, T: Pod + Described + Send> Deserialize<'de> for SharedArray<T> {
 impl<H: ShmSafe> Serialize for Tailed<H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let region = self.head().region();
-        let offset = region.offset_of(core::ptr::from_ref::<H>(self).addr());
-        let name = region.object_from(offset).map_err(ser_error)?.name;
+        let name = region.object_at(core::ptr::from_ref::<H>(self).addr()).map_err(ser_error)?.name;
         // Whole, or not to be found there.
         let whole = region.get_tailed::<H>(&name).map_err(ser_error)?;
         if whole.len() != self.len() || whole.as_ptr() != self.as_ptr() {
-            return Err(ser_error("it is a part of an object, and only whole ones can be sent"));
+            return Err(ser_error(PART));
         }
         (region, name).serialize(serializer)
     }

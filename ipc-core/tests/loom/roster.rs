@@ -54,6 +54,23 @@ fn a_newcomer_in_the_entry_of_a_dead_may_die_too() {
     });
 }
 
+/// With the entry of its predecessor, whose death was told, a newcomer could be proven dead while it lives.
+#[test]
+fn whoever_sees_a_newcomer_does_not_see_the_entry_of_the_dead_before_it() {
+    explore(2, || {
+        let region = Attachment::new(1);
+        Process::join(&region, 1).die();
+        let newcomer = Process::claim(&region, 2);
+        let looking = thread::spawn({
+            let newcomer = newcomer.clone();
+            move || newcomer.is_seen_whole()
+        });
+        newcomer.attach();
+        assert_ne!(looking.join().unwrap(), Some(false));
+        assert_eq!(newcomer.is_seen_whole(), Some(true));
+    });
+}
+
 /// The ring was survivor -> owner; then a newcomer stands between them, whose keeper has to take over the watch.
 #[test]
 fn a_newcomer_between_watcher_and_victim_hides_no_death() {

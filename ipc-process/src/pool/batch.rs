@@ -1,13 +1,15 @@
 //! A batch: what was submitted with one call, and what has come of it.
 
+use core::fmt::{self, Display};
 use std::cell::Cell;
 use std::collections::VecDeque;
 use std::mem;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
+use shmkit_core::identity::{self, Token};
 
 use super::call::Values;
 use super::error::TaskError;
@@ -26,6 +28,23 @@ pub(super) enum Part {
     Fetched,
 }
 
+/// What tasks are called. It becomes a text only if there is something to say of them.
+#[derive(Clone, Debug)]
+pub(super) enum Name {
+    Given(Arc<str>),
+    /// The types of the function, and where it was submitted.
+    Of(&'static str, &'static Location<'static>),
+}
+
+impl Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Given(name) => f.write_str(name),
+            Self::Of(types, place) => write!(f, "{types} of {place}"),
+        }
+    }
+}
+
 /// Why nothing comes of a part.
 #[derive(Clone, Debug)]
 pub(super) enum Cause {
@@ -37,8 +56,13 @@ pub(super) enum Cause {
 }
 
 impl Cause {
-    pub(super) fn error(&self, task: &str) -> TaskError {
-        let task = task.to_owned();
+    /// What becomes of tasks in a process that was forked from the one which has the pool.
+    pub(super) fn forked() -> Self {
+        Self::Broken("this process was forked from the one that has the pool".into())
+    }
+
+    pub(super) fn error(&self, task: &dyn Display) -> TaskError {
+        let task = task.to_string();
         match self {
             Self::WorkerDied { pid, signal, code } => {
                 TaskError::WorkerDied { task, pid: *pid, signal: *signal, code: *code }
@@ -71,7 +95,9 @@ pub(super) type Callback = Box<dyn FnOnce(&Batch) + Send>;
 /// See the module.
 pub(super) struct Batch {
     /// What the tasks are called.
-    pub(super) task: String,
+    pub(super) task: Name,
+    /// The process that it belongs to.
+    owner: Token,
     state: Mutex<State>,
     changed: Condvar,
     /// Locked while it runs.
@@ -101,13 +127,14 @@ impl State {
     }
 }
 
-/// Whether a wait came to its end.
+/// Why a wait ended without what was waited for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Waited {
-    Done,
     TimedOut,
     /// Nothing would come of it: this thread is the one that has to bring the end about.
     WouldBlock,
+    /// Nothing would come of it: whoever brings the end about is in the process that this one was forked from.
+    Forked,
 }
 
 thread_local! {
@@ -124,9 +151,20 @@ pub(super) fn is_thread_of_a_pool() -> bool {
     IS_OF_POOL.get()
 }
 
+impl Waited {
+    /// What a wait that ended so means for the task.
+    pub(super) fn error(self, task: &dyn Display) -> TaskError {
+        match self {
+            Self::Forked => Cause::forked().error(task),
+            Self::TimedOut => TaskError::TimedOut { task: task.to_string() },
+            Self::WouldBlock => TaskError::WouldBlock { task: task.to_string() },
+        }
+    }
+}
+
 impl Batch {
     /// A batch without parts.
-    pub(super) fn new(task: String, wanted: Wanted) -> Arc<Self> {
+    pub(super) fn new(task: Name, wanted: Wanted, owner: Token) -> Arc<Self> {
         let state = State {
             parts: VecDeque::new(),
             first: 0,
@@ -138,7 +176,7 @@ impl Batch {
             come: VecDeque::new(),
             callback: None,
         };
-        Arc::new(Self { task, state: Mutex::new(state), changed: Condvar::new(), hook: Mutex::new(None) })
+        Arc::new(Self { task, owner, state: Mutex::new(state), changed: Condvar::new(), hook: Mutex::new(None) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -222,8 +260,8 @@ impl Batch {
     }
 
     /// Waits until all is done.
-    pub(super) fn wait(&self, deadline: Option<Instant>) -> Waited {
-        self.wait_until(deadline, |state| state.is_over().then_some(())).map_or_else(|waited| waited, |()| Waited::Done)
+    pub(super) fn wait(&self, deadline: Option<Instant>) -> Result<(), Waited> {
+        self.wait_until(deadline, |state| state.is_over().then_some(()))
     }
 
     /// Waits until a part can be fetched, and fetches it. `None` if none is left.
@@ -258,6 +296,9 @@ impl Batch {
             }
             if is_thread_of_a_pool() {
                 return Err(Waited::WouldBlock);
+            }
+            if !identity::current().is_some_and(|current| current.is_same_process(self.owner)) {
+                return Err(Waited::Forked);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {
                 None => self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),

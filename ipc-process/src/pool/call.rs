@@ -10,6 +10,7 @@
 //! A function is told by two places in the program, as their distances from one that all processes of the program know: that of the
 //! function, and that of the one that calls it, [`run`] for its types.
 
+use core::fmt::Display;
 use std::any::Any;
 use std::marker::PhantomData;
 use std::mem;
@@ -33,7 +34,6 @@ const NO_VALUE: u8 = 3;
 pub(super) struct Chunk {
     pub(super) bytes: Vec<u8>,
     pub(super) files: Vec<OwnedFd>,
-    pub(super) count: u32,
 }
 
 /// Calls the function at an address with the arguments in a chunk, and appends an entry for each.
@@ -79,10 +79,11 @@ impl Chunk {
         let (encoded, files) = transfer::pack(|| {
             args.iter().try_fold(Vec::with_capacity(8 * args.len()), |bytes, args| postcard::to_extend(args, bytes))
         });
-        let count =
-            u32::try_from(args.len()).map_err(|_| "there are too many sets of arguments in a chunk".to_owned())?;
+        if u32::try_from(args.len()).is_err() {
+            return Err("there are too many sets of arguments in a chunk".to_owned());
+        }
         let bytes = encoded.map_err(|error| format!("its arguments cannot be serialised: {}", why(&error)))?;
-        Ok(Self { bytes, files, count })
+        Ok(Self { bytes, files })
     }
 }
 
@@ -158,13 +159,13 @@ fn message_of(cause: Box<dyn Any + Send>) -> String {
 
 /// The values of tasks, one after the other, out of their entries.
 pub(super) struct Values<'a, R> {
-    task: &'a str,
+    task: &'a dyn Display,
     rest: &'a [u8],
     _values: PhantomData<fn() -> R>,
 }
 
 impl<'a, R: DeserializeOwned> Values<'a, R> {
-    pub(super) fn new(task: &'a str, entries: &'a [u8]) -> Self {
+    pub(super) fn new(task: &'a dyn Display, entries: &'a [u8]) -> Self {
         Self { task, rest: entries, _values: PhantomData }
     }
 
@@ -177,7 +178,7 @@ impl<'a, R: DeserializeOwned> Values<'a, R> {
             Err(error) => {
                 // Nothing that follows can be told apart any more.
                 self.rest = &[];
-                Err(TaskError::Value { task: self.task.to_owned(), what: format!("it cannot be read: {error}") })
+                Err(TaskError::Value { task: self.task.to_string(), what: format!("it cannot be read: {error}") })
             }
         }
     }
@@ -195,10 +196,10 @@ impl<'a, R: DeserializeOwned> Values<'a, R> {
             }
             None => {
                 let what = "what comes before it cannot be read".to_owned();
-                return Err(TaskError::Value { task: self.task.to_owned(), what });
+                return Err(TaskError::Value { task: self.task.to_string(), what });
             }
         };
-        let (message, task) = (self.take::<String>()?, self.task.to_owned());
+        let (message, task) = (self.take::<String>()?, self.task.to_string());
         Err(match kind {
             PANICKED => TaskError::Panicked { task, message },
             ARGS => TaskError::Args { task, what: message },

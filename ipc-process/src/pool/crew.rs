@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use shmkit_channel::{ByteReceiver, ChannelOptions, RecvError};
 use shmkit_core::transfer::{self, Passed};
 use shmkit_core::wait::Source;
-use shmkit_core::{Deadline, Region, RegionOptions, wait_any};
+use shmkit_core::{Deadline, Region, wait_any};
 use shmkit_sync::Event;
 
 use super::batch::{Cause, note_that_this_is_a_thread_of_a_pool};
@@ -84,7 +84,7 @@ impl Firm {
     fn hire(&self) -> Result<Worker, PoolError> {
         let terms = &self.terms;
         let number = self.hired.fetch_add(1, Relaxed) + 1;
-        let channel = RegionOptions::new().participants(4).anonymous(CHANNEL as usize + OVERHEAD)?;
+        let channel = Region::anonymous(CHANNEL as usize + OVERHEAD)?;
         let results = ChannelOptions::new().capacity(CHANNEL).create_in::<ByteReceiver>(&channel, RESULTS)?;
         let (deliveries, theirs) = transfer::sockets()?;
         let contract = Contract {
@@ -217,7 +217,7 @@ impl Crew {
         if let Cause::WorkerDied { signal: Some(libc::SIGKILL | libc::SIGTERM), .. } = cause {
             self.retry = Some(Instant::now() + PAUSE);
         } else {
-            let what = format!("its workers end before they have begun; {}", cause.error("the last one"));
+            let what = format!("its workers end before they have begun; {}", cause.error(&"the last one"));
             self.firm.office.end(&Cause::Broken(what.into()));
             self.firm.ring();
         }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::batch::{Batch, Waited};
+use super::batch::Batch;
 use super::error::TaskError;
 use super::office::Order;
 use super::submitter::Submitter;
@@ -30,6 +30,8 @@ pub struct Imap<A, R, I> {
     items: I,
     /// All items have been taken.
     is_exhausted: bool,
+    /// A value could not be waited for.
+    is_given_up: bool,
     /// Items that make up the next chunk.
     taken: Vec<A>,
     /// Chunks that are to be handed in.
@@ -48,6 +50,7 @@ impl<A, R, I> Imap<A, R, I> {
             function,
             items,
             is_exhausted: false,
+            is_given_up: false,
             taken: Vec::new(),
             orders: Vec::new(),
             ahead: 0,
@@ -103,8 +106,11 @@ impl<A: Serialize, R: DeserializeOwned, I: Iterator<Item = A>> Iterator for Imap
                     self.fetched.extend(self.batch.values_of(count, &part));
                 }
                 Ok(None) => return None,
-                Err(Waited::WouldBlock | Waited::TimedOut | Waited::Done) => {
-                    return Some(Err(TaskError::WouldBlock { task: self.batch.task.clone() }));
+                // It would be so the next time, too: whoever goes on until the end must come to one.
+                Err(_) if self.is_given_up => return None,
+                Err(waited) => {
+                    self.is_given_up = true;
+                    return Some(Err(waited.error(&self.batch.task)));
                 }
             }
         }
@@ -113,6 +119,9 @@ impl<A: Serialize, R: DeserializeOwned, I: Iterator<Item = A>> Iterator for Imap
 
 impl<A, R, I> fmt::Debug for Imap<A, R, I> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Imap").field("task", &self.batch.task).field("ahead", &self.ahead).finish_non_exhaustive()
+        f.debug_struct("Imap")
+            .field("task", &self.batch.task.to_string())
+            .field("ahead", &self.ahead)
+            .finish_non_exhaustive()
     }
 }

@@ -5,11 +5,12 @@
 //! its order, as soon as results have made room: whoever takes results also posts.
 
 use std::collections::VecDeque;
+use std::io;
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use shmkit_core::shim::AtomicU64;
-use shmkit_core::transfer::Parcel;
+use shmkit_core::transfer::{Parcel, ReadyParcel};
 use shmkit_core::{Error, Tailed};
 
 use super::batch::{Batch, Cause, Part};
@@ -27,9 +28,19 @@ pub(super) struct Order {
     /// Which part of the batch it is.
     pub(super) part: usize,
     pub(super) function: u64,
-    pub(super) chunk: Chunk,
+    /// How many sets of arguments there are.
+    pub(super) count: u32,
+    pub(super) args: Args,
     /// How often it may be posted again when its worker has died.
     pub(super) retries: u32,
+}
+
+/// The arguments of a job.
+pub(super) enum Args {
+    /// They are posted with it.
+    Bytes(Vec<u8>),
+    /// They are delivered to the worker that asks for them.
+    Delivered(ReadyParcel),
 }
 
 /// A job that has been posted.
@@ -40,7 +51,7 @@ struct Posted {
     part: usize,
     retries: u32,
     /// Its arguments, if they are to be delivered.
-    parcel: Option<Arc<Parcel>>,
+    parcel: Option<Arc<ReadyParcel>>,
 }
 
 /// Whether the pool takes orders.
@@ -100,6 +111,16 @@ impl Office {
         Self { board, spill, ledger: Mutex::new(ledger) }
     }
 
+    /// Makes arguments what goes with an order.
+    pub(super) fn pack(&self, chunk: Chunk) -> io::Result<Args> {
+        let Chunk { bytes, files } = chunk;
+        if files.is_empty() && bytes.len() <= self.spill.len() / SHARE {
+            return Ok(Args::Bytes(bytes));
+        }
+        // Here, and not when they are asked for: the thread that takes results has no time for that.
+        Parcel { bytes, files }.ready().map(Args::Delivered)
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ledger> {
         // No code of users runs under it.
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
@@ -133,7 +154,7 @@ impl Office {
     }
 
     /// The arguments of a job that are to be delivered.
-    pub(super) fn parcel(&self, id: Id) -> Option<Arc<Parcel>> {
+    pub(super) fn parcel(&self, id: Id) -> Option<Arc<ReadyParcel>> {
         let ledger = self.lock();
         ledger.slots.get(id.slot())?.as_ref().filter(|posted| posted.id == id)?.parcel.clone()
     }
@@ -225,22 +246,22 @@ impl Office {
 
     fn post(&self, ledger: &mut Ledger) -> Result<(), Error> {
         while let (Some(order), Some(slot)) = (ledger.backlog.front(), ledger.free.last().copied()) {
-            let Chunk { bytes, files, .. } = &order.chunk;
-            let place = if !files.is_empty() || bytes.len() > self.spill.len() / SHARE {
-                Place::Delivered
-            } else if bytes.len() <= INLINE {
-                Place::Inline
-            } else {
-                match ledger.spill.take(bytes.len()) {
+            let place = match &order.args {
+                Args::Delivered(_) => Place::Delivered,
+                Args::Bytes(bytes) if bytes.len() <= INLINE => Place::Inline,
+                Args::Bytes(bytes) => match ledger.spill.take(bytes.len()) {
                     Some(at) => Place::Spill(at),
                     None => return Ok(()),
-                }
+                },
             };
-            let Some(Order { batch, part, function, chunk, retries }) = ledger.backlog.pop_front() else {
+            let Some(Order { batch, part, function, count, args, retries }) = ledger.backlog.pop_front() else {
                 return Ok(());
             };
             ledger.free.pop();
-            let Chunk { bytes, files, count } = chunk;
+            let (bytes, parcel) = match args {
+                Args::Bytes(bytes) => (bytes, None),
+                Args::Delivered(parcel) => (Vec::new(), Some(Arc::new(parcel))),
+            };
             let job = match place {
                 Place::Inline => Job::new(function, count, bytes.len() as u32, place, &bytes),
                 Place::Spill(at) => {
@@ -251,7 +272,6 @@ impl Office {
                 // How much it is says the parcel.
                 Place::Delivered => Job::new(function, count, u32::MAX, place, &[]),
             };
-            let parcel = (place == Place::Delivered).then(|| Arc::new(Parcel { bytes, files }));
             ledger.post(&self.board, slot, Posted { id: Id::new(0, slot), job, batch, part, retries, parcel })?;
         }
         Ok(())

@@ -14,6 +14,7 @@ use shmkit_core::transfer::Passed;
 use shmkit_core::wait::Site;
 use shmkit_core::{Error, RegionOptions};
 
+use super::batch::Name;
 use super::board::{Board, NOTE};
 use super::call::{self, Chunk};
 use super::crew::{Crew, Firm, Terms};
@@ -92,11 +93,11 @@ impl PoolOptions {
     /// [`TaskError::Broken`](super::TaskError::Broken), with what it said.
     #[track_caller]
     pub fn initializer<A: Serialize + DeserializeOwned>(&mut self, f: fn(A), args: A) -> &mut Self {
-        let task = format!("{} of {}", type_name::<fn(A)>(), Location::caller());
+        let task = Name::Of(type_name::<fn(A)>(), Location::caller()).to_string();
         let function =
             call::word_of(f).ok_or("the function is in a shared library; it has to be in the main program".to_owned());
         let made = function.and_then(|function| {
-            let Chunk { bytes, files, .. } = Chunk::of(slice::from_ref(&args))?;
+            let Chunk { bytes, files } = Chunk::of(slice::from_ref(&args))?;
             let files = files.into_iter().map(Passed).collect();
             Ok(Arc::new(Initializer { task: task.clone(), function, args: bytes, files }))
         });
@@ -141,8 +142,9 @@ impl PoolOptions {
             Some(Ok(initializer)) => Some(initializer),
             None => None,
         };
-        // Each may be there twice: a dead one is taken out of the table some time after its heir has come.
-        let participants = 2 * workers as u32 + 8;
+        // Each may be there twice: a dead one is taken out of the table some time after its heir has come. And there may be children that
+        // the user forks, which take part in all that is open.
+        let participants = 2 * workers as u32 + 128;
         let notes = SLOTS as usize * NOTE;
         let size = SLOTS as usize * 64 + notes + SPILL_SIZE + OVERHEAD;
         let region = RegionOptions::new().participants(participants).anonymous(size)?;

@@ -25,7 +25,8 @@ use super::submitter::Submitter;
 /// [that is allowed](Submitter::retrying). Another worker takes its place. All other tasks are run once, and none waits for that. A task that ends
 /// its process does the same as a kill.
 ///
-/// A worker that is stopped (SIGSTOP) is alive, and keeps the task that it has. Workers are daemons: they end with the process that has the
+/// A worker that is stopped (SIGSTOP) is alive, and keeps the task that it has. If it is stopped in the very moment in which it takes one, the others take
+/// none until it goes on, as with any [`Queue`](shmkit_channel::Queue). Workers are daemons: they end with the process that has the
 /// pool, and may have no children, so a task cannot make a pool.
 ///
 /// # Threads

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::de::DeserializeOwned;
 
-use super::batch::{Batch, Waited};
+use super::batch::Batch;
 use super::error::TaskError;
 
 /// A task that was submitted by [`Submitter::submit`](super::Submitter::submit), and returns an `R`.
@@ -30,15 +30,11 @@ pub struct PendingMap<R> {
 fn wait(batch: &Batch, timeout: Option<Duration>) -> Result<(), TaskError> {
     // What cannot be reckoned with is for ever.
     let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-    match batch.wait(deadline) {
-        Waited::Done => Ok(()),
-        Waited::TimedOut => Err(TaskError::TimedOut { task: batch.task.clone() }),
-        Waited::WouldBlock => Err(TaskError::WouldBlock { task: batch.task.clone() }),
-    }
+    batch.wait(deadline).map_err(|waited| waited.error(&batch.task))
 }
 
 fn value<R: DeserializeOwned>(batch: &Batch) -> Result<R, TaskError> {
-    let nothing = || TaskError::Value { task: batch.task.clone(), what: "there is none".to_owned() };
+    let nothing = || TaskError::Value { task: batch.task.to_string(), what: "there is none".to_owned() };
     batch.values().pop().ok_or_else(nothing)?
 }
 
@@ -155,12 +151,15 @@ impl<R> PendingMap<R> {
 
 impl<R> fmt::Debug for Pending<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pending").field("task", &self.batch.task).field("is_done", &self.is_done()).finish()
+        f.debug_struct("Pending").field("task", &self.batch.task.to_string()).field("is_done", &self.is_done()).finish()
     }
 }
 
 impl<R> fmt::Debug for PendingMap<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PendingMap").field("task", &self.batch.task).field("progress", &self.progress()).finish()
+        f.debug_struct("PendingMap")
+            .field("task", &self.batch.task.to_string())
+            .field("progress", &self.progress())
+            .finish()
     }
 }

@@ -11,12 +11,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use shmkit_core::identity::{self, Token};
 
-use super::batch::{Batch, Cause, Part, Wanted};
+use super::batch::{Batch, Cause, Name, Part, Wanted};
 use super::call::{self, Chunk};
 use super::crew::Firm;
 use super::error::TaskError;
 use super::imap::Imap;
-use super::office::Order;
+use super::office::{Args, Order};
 use super::pending::{Pending, PendingMap};
 
 /// How many chunks there are for each worker, unless something else is said: enough that none is idle for long at the end, and that a kill costs
@@ -256,10 +256,10 @@ impl Submitter {
         R: Serialize,
     {
         let name = match &self.name {
-            Some(name) => name.to_string(),
-            None => format!("{} of {}", type_name::<fn(A) -> R>(), Location::caller()),
+            Some(name) => Name::Given(Arc::clone(name)),
+            None => Name::Of(type_name::<fn(A) -> R>(), Location::caller()),
         };
-        (Batch::new(name, wanted), call::word_of(f))
+        (Batch::new(name, wanted, self.owner), call::word_of(f))
     }
 
     /// How many tasks an iterator hands in as one.
@@ -276,23 +276,29 @@ impl Submitter {
         orders: &mut Vec<Order>,
     ) {
         // Before anything is noted: to serialise them may panic.
-        let chunk = match function {
-            _ if !self.is_own() => Err(Cause::Broken("this process was forked from the one that has the pool".into())),
+        let packed = match function {
+            _ if !self.is_own() => Err(Cause::forked()),
             None => {
                 Err(Cause::Args("the function is in a shared library; it has to be in the main program".to_owned()))
             }
-            Some(function) => Chunk::of(items).map(|chunk| (function, chunk)).map_err(Cause::Args),
+            Some(function) => self.pack(items).map(|args| (function, args)).map_err(Cause::Args),
         };
         let part = batch.add(items.len() as u32);
-        match chunk {
-            Ok((function, chunk)) => {
-                orders.push(Order { batch: Arc::clone(batch), part, function, chunk, retries: self.retries });
+        match packed {
+            Ok((function, args)) => {
+                let (count, retries) = (items.len() as u32, self.retries);
+                orders.push(Order { batch: Arc::clone(batch), part, function, count, args, retries });
             }
             Err(cause) => batch.finish(part, Part::Failed(cause)),
         }
         if orders.len() >= LOT {
             self.hand_in(orders);
         }
+    }
+
+    fn pack<A: Serialize>(&self, items: &[A]) -> Result<Args, String> {
+        let packed = self.firm.office.pack(Chunk::of(items)?);
+        packed.map_err(|error| format!("its arguments cannot be put into a file: {error}"))
     }
 
     pub(super) fn hand_in(&self, orders: &mut Vec<Order>) {

@@ -264,11 +264,9 @@ impl ProcessOptions {
             let silent = sys::beyond_stdio(null()?)?;
             own.output = Some(stdio[1].replace(silent).map_or_else(|| io::stdout().as_fd().try_clone_to_owned(), Ok)?);
         }
-        let parcel = bootstrap.pack(args, own).map_err(io::Error::other)?;
-        parcel.send(ours.as_fd())?;
+        // What is on its way needs no copy here, and none is left.
+        bootstrap.pack(args, own).map_err(io::Error::other)?.send(ours.as_fd())?;
         crash_point!("process.spawn.after_send");
-        // What is on its way needs no copy here.
-        drop(parcel);
         let start = self.plan(theirs, stdio)?;
         let pid = if self.is_daemon { nursery.run(move || sys::start(&start))?? } else { sys::start(&start)? };
         crash_point!("process.spawn.after_start");

@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use shmkit_core::wait::{Armed, FutexWord, Source, wake_one};
-use shmkit_core::{Error, crash_point};
+use shmkit_core::{Error, Retries, crash_point};
 
 use super::{AUTO_RESET, Event, SET, WAITING, generation_of};
 
@@ -61,13 +61,17 @@ impl Source for UntilSet<'_> {
 
     fn arm(&mut self) -> Result<Armed, Error> {
         let mut word = self.event.word.load(Relaxed);
+        let mut retries = Retries::new();
         while word & (SET | WAITING) == 0 {
             match self.event.word.compare_exchange_weak(word, word | WAITING, Relaxed, Relaxed) {
                 Ok(_) => {
                     crash_point!("event.arm.after_waiting");
                     word |= WAITING;
                 }
-                Err(now) => word = now,
+                Err(now) => {
+                    retries.again().ok_or(Error::Corrupted { what: "event", found: now })?;
+                    word = now;
+                }
             }
         }
         Ok(Armed::at(word as u32))

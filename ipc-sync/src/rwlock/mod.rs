@@ -137,7 +137,9 @@ use crate::error::{LockError, LockResult};
 /// ```
 #[repr(C)]
 pub struct RwLock<T> {
+    /// Who is in, and who wants in.
     core: Core,
+    /// Written by the writer, read by readers.
     value: Value<T>,
 }
 

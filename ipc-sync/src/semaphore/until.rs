@@ -3,7 +3,7 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed};
 
 use shmkit_core::wait::{Armed, FutexWord, Source, wake_one};
-use shmkit_core::{Error, crash_point};
+use shmkit_core::{Error, Retries, crash_point};
 
 use super::{MANY, Semaphore, VALUE, WAITING};
 
@@ -42,6 +42,7 @@ impl Source for UntilAvailable<'_> {
         // As in `wait_for_many`: before the flag, and Acquire pairs with the Release in `wake`.
         let changes = self.semaphore.changes.load(Acquire);
         let mut state = self.semaphore.state.load(Relaxed);
+        let mut retries = Retries::new();
         // With a permit there, nobody has to be asked: see below.
         while state & self.flag() == 0 && (self.n != 1 || state & VALUE == 0) {
             match self.semaphore.state.compare_exchange_weak(state, state | self.flag(), Relaxed, Relaxed) {
@@ -49,7 +50,10 @@ impl Source for UntilAvailable<'_> {
                     crash_point!("semaphore.arm.after_flag");
                     state |= self.flag();
                 }
-                Err(now) => state = now,
+                Err(now) => {
+                    retries.again().ok_or(Error::Corrupted { what: "semaphore", found: u64::from(now) })?;
+                    state = now;
+                }
             }
         }
         // Never asleep beside a permit: one that was there a moment ago, and is again, wakes nobody. Nor without the flag.

@@ -5,8 +5,10 @@ use core::time::Duration;
 use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
+use loom::thread;
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
+use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{InitError, Once, OnceLock, WaitError};
 
 /// What is done once: each doing adds one to both numbers.
@@ -49,6 +51,28 @@ impl Work {
             .unwrap();
         ran
     }
+}
+
+/// Whoever finds the token of a newcomer in there must find it among the participants, or would do it a second time meanwhile.
+#[test]
+fn one_who_has_just_come_and_is_at_it_is_not_taken_for_dead() {
+    explore(3, || {
+        let region = Attachment::new(2);
+        let work = Work::new();
+        let resident = Process::join(&region, 1);
+        let coming = thread::spawn({
+            let (region, work) = (Arc::clone(&region), Arc::clone(&work));
+            move || {
+                let newcomer = Process::join(&region, 2);
+                newcomer.act();
+                work.call()
+            }
+        });
+        resident.act();
+        let did = work.call();
+        assert!(did != coming.join().unwrap());
+        assert_eq!(work.done(), [1; 2]);
+    });
 }
 
 #[test]

@@ -1,1 +1,0 @@
-//! A hash map in a region.

@@ -1,0 +1,158 @@
+//! Where the kernel does not give all that this library makes use of: system calls that a filter keeps away, and no `/proc`. Other users and other PID
+//! namespaces are in `processes.rs`.
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::io::ErrorKind;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use shmkit::{
+    ChannelOptions, Error, Receiver, RecvError, Region, RegionOptions, Sender, UntrustedEnd, UntrustedRegion,
+};
+
+use common::{Child, Name, Net, Parent, Party, Stage, become_nobody, fork, party, prompt, roles, unshare_pids};
+
+roles!(party, filtered, without_proc, without_proc_alone, other_namespace);
+
+// System calls that are not to be had.
+
+/// Lets these system calls fail from now on, as they do on a kernel that does not know them.
+fn keep_away(calls: &[libc::c_long]) {
+    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let arch: TargetArch = std::env::consts::ARCH.try_into().expect("a known architecture");
+    let no_such_call = SeccompAction::Errno(libc::ENOSYS as u32);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, no_such_call, arch).expect("a filter");
+    let program: BpfProgram = filter.try_into().expect("a program");
+    seccompiler::apply_filter_all_threads(&program).expect("a filtered process");
+}
+
+// Takes part without some system calls.
+fn filtered(parent: &mut Parent) {
+    keep_away(&[libc::SYS_futex_waitv, libc::SYS_membarrier]);
+    // SAFETY: no memory is involved.
+    let asked = unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) };
+    assert_eq!((asked, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::ENOSYS)));
+    party(parent);
+}
+
+/// Of two who play `role`, and one who does not, each finds the death of each.
+fn recover(role: &str) {
+    let stage = Stage::create_with(RegionOptions::new().mode(0o666));
+    for [owner, heir] in [[role, role], [role, "party"], ["party", role]] {
+        let mut owner = Party::join_as(owner, Net::Off, &stage);
+        let mut heir = Party::join_as(heir, Net::Off, &stage);
+        owner.ask("lock");
+        heir.fall_asleep("pass");
+
+        let start = owner.kill();
+
+        assert_eq!(heir.soon(start), "poisoned OwnerDied");
+    }
+}
+
+#[test]
+fn without_futex_waitv_and_membarrier_deaths_are_found_all_the_same() {
+    recover("filtered");
+}
+
+// No /proc.
+
+/// Puts an empty folder where `/proc` was, for this process.
+fn hide_proc() {
+    // SAFETY: strings that end with a zero byte; only this process's view of the file system changes.
+    let hidden = unsafe {
+        libc::unshare(libc::CLONE_NEWNS) == 0
+            && libc::mount(
+                c"none".as_ptr(),
+                c"/".as_ptr(),
+                std::ptr::null(),
+                libc::MS_REC | libc::MS_PRIVATE,
+                std::ptr::null(),
+            ) == 0
+            && libc::mount(c"none".as_ptr(), c"/proc".as_ptr(), c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0
+    };
+    assert!(hidden, "{}", std::io::Error::last_os_error());
+    assert!(!std::path::Path::new("/proc/self").exists());
+}
+
+// Takes part without /proc.
+fn without_proc(parent: &mut Parent) {
+    hide_proc();
+    party(parent);
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_proc_deaths_are_found_all_the_same() {
+    recover("without_proc");
+}
+
+// Opens a region without /proc, and attempts to make some.
+fn without_proc_alone(parent: &mut Parent) {
+    hide_proc();
+    let region = Region::open(parent.argument(0)).expect("the region");
+    let descriptors = || (0..100).filter(|fd| is_open(*fd)).count();
+    let before = descriptors();
+    // The file of a region that has no name, or none yet, can be opened anew through /proc only, and that is how an entry is claimed.
+    let name = Name::new();
+    for made in [Region::create(&name, 100), Region::anonymous(100)] {
+        assert!(matches!(&made, Err(Error::Io(error)) if error.kind() == ErrorKind::NotFound), "{made:?}");
+    }
+    assert!(!name.exists());
+    assert_eq!(descriptors(), before);
+    assert_eq!(region.participants().len(), 2);
+    parent.say("ok");
+}
+
+/// Whether this process has this descriptor open.
+fn is_open(descriptor: i32) -> bool {
+    // SAFETY: it only asks.
+    unsafe { libc::fcntl(descriptor, libc::F_GETFD) != -1 }
+}
+
+#[test]
+#[ignore = "needs root"]
+fn without_proc_regions_are_opened_by_name_and_making_one_is_an_error() {
+    let stage = Stage::create();
+    Child::spawn("without_proc_alone", &[stage.name()]).expect("ok");
+}
+
+// Peers that are not trusted are mostly other users, in other namespaces.
+
+// Is nobody, in a PID namespace of its own; has the sending end in a region whose other users it does not trust.
+fn other_namespace(parent: &mut Parent) {
+    let file = Parent::file();
+    unshare_pids();
+    let inner = fork(|| {
+        become_nobody();
+        let region = UntrustedRegion::from_fd(file).expect("the region");
+        let mut sender = UntrustedEnd::<Sender<u64>>::open_in(&region, "way").expect("the end");
+        sender.try_send(7).expect("room");
+        parent.say("sent");
+        parent.hear();
+    });
+    inner.reap();
+}
+
+#[test]
+#[ignore = "needs root"]
+fn the_death_of_an_untrusted_peer_is_found_across_users_and_pid_namespaces() {
+    let region = UntrustedRegion::anonymous(1 << 14).expect("a region");
+    let mut receiver = ChannelOptions::new().create_in_untrusted::<Receiver<u64>>(&region, "way").expect("room");
+    let file = region.as_fd().try_clone_to_owned().expect("a descriptor");
+    let mut peer = Child::spawn_with_file(file, "other_namespace", &[]);
+    peer.expect("sent");
+    assert_eq!(receiver.recv_timeout(common::BOUND).expect("a message"), 7);
+    assert!(matches!(receiver.recv_timeout(Duration::from_millis(50)), Err(RecvError::TimedOut)));
+
+    // The process that it was forked from is killed, and with it all of its namespace.
+    let start = Instant::now();
+    peer.kill();
+
+    let ended = receiver.recv_timeout(common::BOUND);
+    assert!(matches!(ended, Err(RecvError::Disconnected)), "{ended:?}");
+    assert!(start.elapsed() < prompt(), "{:?}", start.elapsed());
+}
