@@ -123,7 +123,10 @@ fn readers_side_by_side_are_compared_one_by_one_with_lines_of_their_own() {
 
 #[test]
 fn handing_over_asleep_is_compared_with_bare_futexes() {
-    assert_compared("event/handover/sleep", &["there and back on one CPU", "futex_waitv", "futex ", "sem_t"]);
+    assert_compared(
+        "event/handover/sleep",
+        &["there and back on one CPU", "futex_waitv", "futex ", "sem_t", "eventfd"],
+    );
 }
 
 #[test]

@@ -9,6 +9,7 @@ use crate::baton::{Bare, Baton, CACHE_LINE, CacheLine, FUTEX, FUTEX_WAITV, Futex
 use crate::figure::{ALWAYS, Comparison, SUBJECT};
 use crate::floor::{self, TWO_RMWS};
 use crate::ours::InRegion;
+use crate::peers::eventfd::{self, Counters};
 #[cfg(feature = "peers")]
 use crate::peers::raw_sync;
 use crate::peers::sem::{self, Semaphores};
@@ -41,6 +42,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
         Entry::of::<Pairs<Bare<FutexWaitv>>>(FUTEX_WAITV),
         Entry::of::<Pairs<Bare<Futex>>>(FUTEX),
         Entry::of::<Pairs<Semaphores>>(sem::NAME),
+        Entry::of::<Pairs<Counters>>(eventfd::NAME),
         Entry::of::<Pairs<Ours>>(SUBJECT),
         #[cfg(feature = "peers")]
         Entry::of::<Pairs<raw_sync::Events>>(raw_sync::NAME),
@@ -49,6 +51,7 @@ pub const HANDOVER_ASLEEP: Game = Game {
         Comparison::at_most(FUTEX_WAITV, 1.15),
         Comparison::listed(FUTEX),
         Comparison::listed(sem::NAME),
+        Comparison::listed(eventfd::NAME),
         #[cfg(feature = "peers")]
         Comparison::listed(raw_sync::NAME),
     ],

@@ -11,6 +11,7 @@ use crate::floor::{self, TWO_RMWS};
 use crate::ours::InRegion;
 #[cfg(feature = "peers")]
 use crate::peers::boost;
+use crate::peers::eventfd::{self, Counters};
 use crate::peers::sem::{self, Semaphores};
 use crate::solo::{Solo, Turns};
 use crate::team::{Cpus, Entry, Game, Measure, Place};
@@ -53,9 +54,15 @@ pub const HANDOVER_ASLEEP: Game = Game {
         Entry::of::<Pairs<Bare<FutexWaitv>>>(FUTEX_WAITV),
         Entry::of::<Pairs<Bare<Futex>>>(FUTEX),
         Entry::of::<Pairs<Semaphores>>(sem::NAME),
+        Entry::of::<Pairs<Counters>>(eventfd::NAME),
         Entry::of::<Pairs<Ours>>(SUBJECT),
     ],
-    rows: &[Comparison::at_most(FUTEX_WAITV, 1.15), Comparison::listed(FUTEX), Comparison::listed(sem::NAME)],
+    rows: &[
+        Comparison::at_most(FUTEX_WAITV, 1.15),
+        Comparison::listed(FUTEX),
+        Comparison::listed(sem::NAME),
+        Comparison::listed(eventfd::NAME),
+    ],
 };
 
 /// Two processes that hand over to one another awake.

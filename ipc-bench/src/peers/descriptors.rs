@@ -51,6 +51,14 @@ impl Inherited {
         copies.collect::<io::Result<_>>().map(Inherited)
     }
 
+    /// Gets a copy of each.
+    ///
+    /// # Errors
+    /// Those of `fcntl`.
+    pub(super) fn all(&self) -> io::Result<Vec<File>> {
+        (0..self.0.len()).map(|index| self.get(index)).collect()
+    }
+
     /// Gets a copy of one.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ pub mod boost;
 pub mod condvar;
 pub mod crossbeam;
 pub mod descriptors;
+pub mod eventfd;
 #[cfg(feature = "peers")]
 pub mod iceoryx2;
 #[cfg(feature = "peers")]
