@@ -52,6 +52,9 @@ const QUICK: Duration = Duration::from_secs(25);
 /// A quick run makes and touches no more memory at once than that.
 const QUICK_MEMORY: usize = 64 << 20;
 
+/// Regions of one size are made for no longer than that: the kernel clears gigabytes for each.
+const EACH_SIZE: Duration = Duration::from_secs(30);
+
 struct Options {
     list: bool,
     only: Option<String>,
@@ -142,7 +145,8 @@ impl Options {
 
     fn create(&self, case: &str) -> io::Result<Figures> {
         let (turns, most) = if self.quick { (2, QUICK_MEMORY) } else { (50, usize::MAX) };
-        create::run(&create::Settings { plan: self.plan(case, self.rounds), turns, most })
+        let plan = self.plan(case, self.rounds);
+        create::run(&create::Settings { plan: Plan { budget: plan.budget.min(EACH_SIZE), ..plan }, turns, most })
     }
 
     fn attach(&self, case: &str) -> io::Result<Figures> {

@@ -12,6 +12,8 @@ use std::process;
 use std::slice;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
+use std::thread;
+use std::time::Duration;
 
 use iceoryx2::node::Node;
 use iceoryx2::port::publisher::Publisher;
@@ -28,6 +30,9 @@ pub const NAME: &str = "iceoryx2";
 
 /// The role of the process that removes what is left.
 pub const JANITOR: &str = "iceoryx2-janitor";
+
+/// How long members that are killed with their parent may still do something, about.
+const ON_THEIR_WAY: Duration = Duration::from_millis(100);
 
 /// A service for each lane, by the name of all that belongs to this team.
 pub struct Services {
@@ -65,20 +70,34 @@ impl Place for Services {
 
 /// Removes, as the janitor, what a team has left, once the process that made it is done.
 ///
+/// Where that was killed, its members may still be on their way out, and make something: until nothing is found any more.
+///
 /// # Errors
-/// Unfit orders, or those of waiting and of removing.
+/// Unfit orders, or those of waiting and of looking.
 pub fn clean_as_told(orders: &Orders) -> io::Result<()> {
     io::stdin().read_to_end(&mut Vec::new())?;
     let name = orders.text("names")?;
+    remove(name)?;
+    loop {
+        thread::sleep(ON_THEIR_WAY);
+        if !remove(name)? {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes all that is there; returns whether there was anything.
+fn remove(name: &str) -> io::Result<bool> {
     // There is none if no member has come that far.
-    let _ = fs::remove_dir_all(directory(name));
+    let mut found = fs::remove_dir_all(directory(name)).is_ok();
     for entry in fs::read_dir("/dev/shm")? {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(&prefix(name)) {
-            fs::remove_file(entry.path())?;
+            // A member may have been faster.
+            found |= fs::remove_file(entry.path()).is_ok();
         }
     }
-    Ok(())
+    Ok(found)
 }
 
 fn other(error: impl Debug) -> io::Error {

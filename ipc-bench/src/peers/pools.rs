@@ -1,6 +1,7 @@
 //! Other pools of processes: Python's `multiprocessing.Pool` (`pool.py` in the interpreter that `python3` is), and that of procspawn.
 
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use crate::cases::pool::{check, square, timed};
@@ -54,6 +55,8 @@ impl Interpreter {
     fn start(workers: usize, tasks: u64, chunk: usize) -> io::Result<Self> {
         let mut command = Command::new("python3");
         command.args(["-c", SCRIPT, &workers.to_string(), &tasks.to_string(), &chunk.to_string()]);
+        // A group of its own: Ctrl-C, which its workers would not survive in order, is not for it. It ends with its input.
+        command.process_group(0);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (orders, answers) = (process.stdin.take(), process.stdout.take());
         let (Some(orders), Some(answers)) = (orders, answers) else { unreachable!("both are piped") };

@@ -9,6 +9,7 @@
 
 use std::cell::RefCell;
 use std::io::{self, BufRead, BufReader, Write};
+use std::os::unix::process::CommandExt;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
@@ -60,6 +61,8 @@ impl Interpreter {
         let numbers = [capacity, seat.members / 2].into_iter().chain(cpus).map(|number| number.to_string());
         let mut command = Command::new("python3");
         command.args(["-c", SCRIPT]).args(numbers).stdin(Stdio::piped()).stdout(Stdio::piped());
+        // A group of its own: Ctrl-C is not for it, it ends with its input.
+        command.process_group(0);
         let mut process = command.spawn()?;
         let (orders, answers) = (process.stdin.take(), process.stdout.take());
         let (Some(orders), Some(answers)) = (orders, answers) else { unreachable!("both are piped") };
