@@ -13,6 +13,7 @@ mod frames;
 mod hostile_channels;
 mod hostile_map;
 mod hostile_sync;
+mod hostile_vec;
 mod locks;
 mod map;
 mod names;
@@ -26,6 +27,7 @@ mod snapshot;
 mod stage;
 mod untrusted;
 mod values;
+mod vec;
 
 pub use seen::Seen;
 
@@ -49,6 +51,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "hostile_channels", run: hostile_channels::run, is_exact: false },
     Target { name: "hostile_map", run: hostile_map::run, is_exact: false },
     Target { name: "hostile_sync", run: hostile_sync::run, is_exact: false },
+    Target { name: "hostile_vec", run: hostile_vec::run, is_exact: false },
     Target { name: "locks", run: locks::run, is_exact: true },
     Target { name: "map", run: map::run, is_exact: true },
     Target { name: "names", run: names::run, is_exact: true },
@@ -59,6 +62,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "semaphore", run: semaphore::run, is_exact: true },
     Target { name: "snapshot", run: snapshot::run, is_exact: true },
     Target { name: "untrusted", run: untrusted::run, is_exact: false },
+    Target { name: "vec", run: vec::run, is_exact: true },
 ];
 
 /// What the fuzz target of this name does with an input.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use shmkit::process::MapError;
+use shmkit::process::{MapError, VecError};
 use shmkit::{Error, LockError, OpenError, RecvError, SendError, WaitError};
 
 /// Which operations have come to which results, in one run or several.
@@ -118,6 +118,17 @@ impl Kind for MapError {
         match self {
             Self::Full { .. } => "full",
             Self::KeyTooLong { .. } => "key too long",
+            Self::Failed(error) => error.kind(),
+            _ => "another error",
+        }
+    }
+}
+
+impl Kind for VecError {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Full { .. } => "full",
+            Self::OutOfRange { .. } => "out of range",
             Self::Failed(error) => error.kind(),
             _ => "another error",
         }

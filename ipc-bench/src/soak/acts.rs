@@ -50,6 +50,13 @@ pub const ACTS: &[(&str, Act)] = &[
     ("array", |hand| hand.add()),
     ("queue send", |hand| hand.queue_up()),
     ("queue receive", |hand| hand.take_from_queue()),
+    ("map own", |hand| hand.change_own_entry()),
+    ("map share", |hand| hand.raise_share()),
+    ("map any", |hand| hand.change_any_entry()),
+    ("vec own", |hand| hand.change_own_mark()),
+    ("vec share", |hand| hand.raise_share_of_mark()),
+    ("vec push", |hand| hand.pile_up()),
+    ("vec pop", |hand| hand.take_from_pile()),
     ("pipe send", |hand| hand.lines.send(hand.world, &mut hand.random)),
     ("pipe receive", |hand| hand.lines.receive(hand.world, &mut hand.random)),
 ];
@@ -74,7 +81,7 @@ impl Hand<'_> {
     }
 
     /// Does `act` and notes how often it has come to what `sum` counts, so that a kill between the two is known.
-    fn noting<R>(&self, sum: Sum, act: impl FnOnce() -> R, count: impl FnOnce(&R) -> u64) -> R {
+    pub(super) fn noting<R>(&self, sum: Sum, act: impl FnOnce() -> R, count: impl FnOnce(&R) -> u64) -> R {
         let tally = self.tally();
         tally.intent.store(sum as u32, SeqCst);
         let result = act();
@@ -84,7 +91,7 @@ impl Hand<'_> {
     }
 
     /// A pause with something held, sometimes.
-    fn dawdle(&mut self) {
+    pub(super) fn dawdle(&mut self) {
         if self.random.below(4) == 0 {
             std::thread::sleep(self.random.time(Duration::from_micros(500)));
         }

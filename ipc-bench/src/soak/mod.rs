@@ -1,7 +1,7 @@
 //! The soak: processes use every primitive of one region at random, while a supervisor kills, stops, continues and replaces them.
 //!
-//! Five layers: [`world`] is what lies in the region; [`acts`] are the operations, each with what must hold whenever it has been
-//! done; [`lines`] are the channels that messages go through; [`pool`] is a pool of processes beside the region; [`worker`] does them and [`supervisor`] disturbs, watches for stalls and does the sums.
+//! Six layers: [`world`] is what lies in the region; [`acts`] are the operations, each with what must hold whenever it has been
+//! done; [`lines`] are the channels that messages go through, [`stores`] the map and the vectors; [`pool`] is a pool of processes beside the region; [`worker`] does them and [`supervisor`] disturbs, watches for stalls and does the sums.
 //!
 //! What must hold in spite of all kills: what a lock protects is whole or poisoned, a permit has one holder at a time and comes back
 //! from the dead, as many leave a barrier as belong to a round, a value that is initialised once is so for all, nothing is torn, messages come whole, in order and once, and what
@@ -11,6 +11,7 @@
 pub mod acts;
 pub mod lines;
 pub mod pool;
+pub mod stores;
 pub mod supervisor;
 pub mod worker;
 pub mod world;

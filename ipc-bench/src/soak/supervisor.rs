@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::acts::ACTS;
 use super::pool::Work;
+use super::stores;
 use super::worker::WORKER;
 use super::world::{PARTIES, PERMITS, SUMS, Sum, World};
 use super::{LONGEST_STALL, Random};
@@ -59,7 +60,8 @@ impl fmt::Display for Outcome {
 const PAUSE: Duration = Duration::from_millis(20);
 const STOP: Duration = Duration::from_millis(100);
 /// The acts that hold something most of their time.
-const HOLDING: &[&str] = &["mutex", "reentrant", "rwlock write", "permits", "condvar produce", "condvar consume"];
+const HOLDING: &[&str] =
+    &["mutex", "reentrant", "rwlock write", "permits", "condvar produce", "condvar consume", "map share", "vec share"];
 /// The most that one act adds to a sum.
 const MOST_AT_ONCE: u64 = 3;
 /// How long the workers may take to end.
@@ -239,6 +241,26 @@ impl Crew<'_> {
             (least..=most).contains(&(received + left)),
             format_args!("{sent} sent, {received} received, {left} left in the queue, {least} to {most} expected"),
         )?;
+
+        let entries = stores::entries(world).map_err(io::Error::other)?;
+        let elements = world.pile.len().map_err(io::Error::other)? as u64;
+        for (what, came, went, left) in [
+            ("entries of the map", Sum::Inserted, Sum::Removed, entries),
+            ("elements of the vector", Sum::Pushed, Sum::Popped, elements),
+        ] {
+            let most = sum(came) + slack(came);
+            let least = sum(came).saturating_sub(slack(went));
+            let found = sum(went) + left;
+            check(
+                (least..=most).contains(&found),
+                format_args!(
+                    "{what}: {} came, {} went, {left} are left, {least} to {most} expected",
+                    sum(came),
+                    sum(went)
+                ),
+            )?;
+        }
+        stores::balance(world).map_err(io::Error::other)?;
 
         let numbers: u64 = world.numbers.iter().sum();
         let added = sum(Sum::Added);

@@ -4,12 +4,14 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use shmkit::process::{MapError, SharedMap, SharedVec, VecError};
 use shmkit::{
     Array, Barrier, Condvar, Event, Mutex, OnceLock, Permits, Queue, QueueOptions, ReentrantMutex, Region,
     RegionOptions, RwLock, Semaphore, SharedArray, Shm, ShmSafe, Snapshot,
 };
 
 use super::lines::{LINES, Log};
+use super::stores::{self, Journal, Value};
 
 /// The most workers.
 pub const MAX_WORKERS: usize = 32;
@@ -44,7 +46,7 @@ pub struct Tally {
 }
 
 /// How many sums there are.
-pub const SUMS: usize = 10;
+pub const SUMS: usize = 14;
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -68,6 +70,14 @@ pub enum Sum {
     Sent,
     /// Messages that were received from it.
     Received,
+    /// Keys that came into the map, of those that belong to nobody.
+    Inserted,
+    /// Such keys that were taken out of it.
+    Removed,
+    /// Elements that were pushed.
+    Pushed,
+    /// Elements that were popped.
+    Popped,
 }
 
 /// What all tell one another.
@@ -120,6 +130,14 @@ pub struct World {
     pub seen: SharedArray<u64>,
     /// Numbers that everybody adds to.
     pub numbers: SharedArray<u64>,
+    /// Entries of each worker, of all, and of nobody.
+    pub map: SharedMap<u64, Value>,
+    /// Elements of each worker, and of all.
+    pub marks: SharedVec<Value>,
+    /// Elements that come and go.
+    pub pile: SharedVec<Value>,
+    /// What each worker makes of them.
+    pub journals: Shm<[Journal; MAX_WORKERS]>,
 }
 
 impl World {
@@ -157,6 +175,14 @@ impl World {
         region.insert_array::<u64>("queued", MAX_WORKERS)?;
         region.insert_array::<u64>("seen", MAX_WORKERS * SEEN)?;
         QueueOptions::new().capacity(20).create_in::<[u64; 3]>(&region, "queue").map_err(io::Error::other)?;
+        let failed = |error: MapError| io::Error::other(error);
+        let map = SharedMap::<u64, Value>::create_in(&region, "map", stores::ENTRIES).map_err(failed)?;
+        map.insert(&stores::SHARED, [0; MAX_WORKERS + 1]).map_err(failed)?;
+        let failed = |error: VecError| io::Error::other(error);
+        let marks = SharedVec::create_in(&region, "marks", stores::MARKS).map_err(failed)?;
+        stores::make_marks(&marks).map_err(failed)?;
+        SharedVec::<Value>::create_in(&region, "pile", stores::PILE).map_err(failed)?;
+        region.insert("journals", std::array::from_fn::<_, MAX_WORKERS, _>(|_| Journal::default()))?;
         region.insert("lines", std::array::from_fn::<_, LINES, _>(|_| Log::new()))?;
         Self::of(region)
     }
@@ -189,6 +215,10 @@ impl World {
             queue: Queue::open_in(&region, "queue").map_err(io::Error::other)?,
             queued: region.get_array("queued", MAX_WORKERS)?,
             seen: region.get_array("seen", MAX_WORKERS * SEEN)?,
+            map: SharedMap::open_in(&region, "map").map_err(io::Error::other)?,
+            marks: SharedVec::open_in(&region, "marks").map_err(io::Error::other)?,
+            pile: SharedVec::open_in(&region, "pile").map_err(io::Error::other)?,
+            journals: region.get("journals")?,
             region,
         })
     }
