@@ -8,9 +8,9 @@ use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::sync::OnceLock;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::{OnceLock, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -129,6 +129,31 @@ fn a_worker_that_is_killed_with_nothing_to_do_costs_nothing() {
     before.iter().for_each(|pid| kill(*pid));
     assert!(pool.chunked(1).map(square, 0..1000).expect("values").into_iter().eq((0..1000).map(square)));
     until("new workers", || pool.pids().len() == 2 && pool.pids().iter().all(|pid| !before.contains(pid)));
+}
+
+#[test]
+fn what_a_worker_has_sent_counts_also_if_its_end_is_noticed_first() {
+    let pool = PoolOptions::new().workers(2).max_tasks_per_worker(1).build().expect("a pool");
+    let mut tasks = [gate(), gate()].map(|gate| (at_gate(&pool, &gate), gate));
+    // In the order in which they are listened to.
+    let pids = pool.pids();
+    tasks.sort_by_key(|((_, pid), _)| pids.iter().position(|other| other == pid));
+    let [((first, pid), gate_of_first), ((second, _), gate_of_second)] = tasks;
+    let (begin, has_begun) = mpsc::channel();
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    second.on_done(move |_| {
+        begin.send(()).expect("the test");
+        may_go_on.recv().expect("the test");
+    });
+    open(&gate_of_second);
+    has_begun.recv_timeout(BOUND).expect("a callback");
+
+    // The thread of the pool is in the callback: it has listened to the first worker, and looks for deaths next.
+    open(&gate_of_first);
+    until("the end of the first worker", || active_children().iter().all(|child| child.pid() != pid));
+    go_on.send(()).expect("a callback");
+
+    assert_eq!(first.get_timeout(BOUND), Ok(pid));
 }
 
 #[test]

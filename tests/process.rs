@@ -5,7 +5,7 @@ mod common;
 use std::fs;
 use std::io::{Read, Seek};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shmkit::process::{
@@ -280,7 +280,9 @@ fn a_process_is_one_of_several_things_to_wait_for() {
     let (mut long, mut short) = (spawn(sleep_long, ()).unwrap(), spawn(|_: ()| 1, ()).unwrap());
     let mut until_stop = stop.until_set();
     let mut sources: [&mut dyn Source; 3] = [&mut until_stop, &mut long, &mut short];
+    let start = Instant::now();
     assert_eq!(wait_any(&mut sources, Deadline::after(BOUND)).unwrap(), Some(2));
+    assert!(start.elapsed() < BOUND, "it was found by the last look only");
     assert_eq!(wait_any(&mut sources[..2], Deadline::after(Duration::from_millis(10))).unwrap(), None);
     stop.set();
     assert_eq!(wait_any(&mut sources, Deadline::after(BOUND)).unwrap(), Some(0));

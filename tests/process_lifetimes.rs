@@ -95,6 +95,21 @@ fn a_daemon_ends_with_its_parent_that_returns() {
 }
 
 #[test]
+fn a_daemon_whose_parent_has_ended_before_it_begins_ends_as_well() {
+    fn parent_of_a_late_daemon(line: Line) -> u32 {
+        let daemon = ProcessOptions::new().daemon(true).spawn(live, line).unwrap().pid();
+        // It has only just become this program.
+        common::signal(daemon, libc::SIGSTOP);
+        common::until_stopped(daemon);
+        daemon
+    }
+    let (here, there) = line();
+    let daemon = spawn(parent_of_a_late_daemon, there).unwrap().join().unwrap();
+    common::signal(daemon, libc::SIGCONT);
+    assert_ended(here, daemon);
+}
+
+#[test]
 fn a_stopped_daemon_ends_as_well() {
     fn parent_of_a_stopped_daemon(line: Line) -> u32 {
         let (mut here, there) = UnixStream::pair().unwrap();
