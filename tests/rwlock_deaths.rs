@@ -106,7 +106,8 @@ fn survivors_get_on_when_owners_waiters_and_watchers_are_killed_at_one_blow() {
                 assert!(reply.since(start) < prompt(), "{reply:?}");
             }
             assert_eq!(stage.region.rescues(), 0);
-            assert!(lock.try_write().or_else(LockError::into_guard).is_ok());
+            // One of the dead may have come in behind all survivors, and its death not be proven yet.
+            assert!(lock.write_timeout(Duration::from_secs(20)).or_else(LockError::into_guard).is_ok());
         }
     });
 }

@@ -242,6 +242,8 @@ impl Ends {
 
 #[cfg(all(test, not(ipc_loom)))]
 mod tests {
+    use core::hint;
+    use core::sync::atomic::Ordering::{Acquire, Release};
     use core::sync::atomic::{AtomicBool, AtomicUsize};
     use core::time::Duration;
     use std::thread;
@@ -282,6 +284,44 @@ mod tests {
             });
             over.store(true, Relaxed);
             assert!(failed.is_none(), "{failed:?}");
+        });
+    }
+
+    /// What models cannot show, since they have a fence there: on a real processor, a store without one is seen late, and the look behind it comes before.
+    #[test]
+    fn no_wake_up_is_lost_although_the_look_for_the_sleeper_has_no_fence() {
+        const ROUNDS: usize = 50_000;
+        let all: Vec<_> = (0..ROUNDS).map(|_| (Ends::new(false, None), AtomicBool::new(false))).collect();
+        let round = AtomicUsize::new(0);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (number, (ends, is_there)) in all.iter().enumerate() {
+                    let claim = ends.claim(Side::Sender).expect("an end that nobody has");
+                    while round.load(Acquire) <= number {
+                        hint::spin_loop();
+                    }
+                    // Now a little earlier, now a little later than the other one falls asleep; with the line at hand, as every sender has it.
+                    let (begin, late) = (Instant::now(), Duration::from_nanos(number as u64 % 3001));
+                    while begin.elapsed() < late {
+                        hint::black_box(ends.other(&claim));
+                    }
+                    is_there.store(true, Release);
+                    assert!(!ends.tell(&claim), "nobody has a bell");
+                }
+            });
+            set_spinning(Spinning::Never);
+            let patience = Duration::from_secs(2);
+            let overslept = all.iter().enumerate().find(|(number, (ends, is_there))| {
+                let claim = ends.claim(Side::Receiver).expect("an end that nobody has");
+                round.store(number + 1, Release);
+                let begin = Instant::now();
+                let look = || is_there.load(Acquire).then_some(());
+                ends.wait(&claim, Deadline::after(patience), look, |_| Ok(false)).expect("it is there in the end");
+                begin.elapsed() >= patience
+            });
+            let overslept = overslept.map(|(number, _)| number);
+            round.store(ROUNDS, Release);
+            assert_eq!(overslept, None, "a wake-up was lost");
         });
     }
 }
