@@ -144,12 +144,12 @@ fn keys_of_those_who_are_killed_are_there_or_not_and_their_room_is_not_lost() {
         random.pause(Duration::from_micros(200));
         victim.kill();
         victim.reap();
-        until("its leaving the table", || !stage.pids().contains(&victim.pid()));
+        until("its leaving the table", || stage.region.peer(victim.pid()).is_none());
     }
     assert!(!survivor.has_said());
     survivor.kill();
     survivor.reap();
-    until("its leaving the table", || !stage.pids().contains(&survivor.pid()));
+    until("its leaving the table", || stage.region.peer(survivor.pid()).is_none());
     for entry in &map {
         let (key, value) = entry.expect("an entry");
         assert_eq!(whole(value), key);

@@ -421,8 +421,7 @@ fn thrifty(parent: &mut Parent) {
     let _readiness = pipe.readiness().expect("a descriptor");
     let with_ticket = threads() - before;
 
-    let name = Name::new();
-    let mut pipe = Pipe::<u64>::create(&name, 1).expect("a pipe");
+    let mut pipe = Pipe::<u64>::create(parent.argument(0), 1).expect("a pipe");
     let _other = pipe.readiness().expect("a descriptor");
     parent.say(format_args!("{with_ticket} {}", threads() - before - with_ticket));
 }
@@ -430,6 +429,8 @@ fn thrifty(parent: &mut Parent) {
 #[test]
 fn an_end_that_was_handed_over_needs_no_thread() {
     // With everything that may be switched off.
-    let mut child = Child::spawn_with(Net::On, "thrifty", &[]);
+    let name = Name::new();
+    let mut child = Child::spawn_with(Net::On, "thrifty", &[&name]);
     child.expect("0 1");
+    child.finish();
 }

@@ -10,7 +10,7 @@ use shmkit::process::{Pool, Submitter, TaskError};
 
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 #[cfg(feature = "peers")]
-use crate::peers::pools::{self, PROCSPAWN, PYTHON};
+use crate::peers::pools::{self, LOKY, PROCSPAWN, PYTHON};
 use crate::stats::{self, Candidate, Plan};
 
 /// How many tasks a sample has.
@@ -36,6 +36,8 @@ const DEFAULT_ROWS: &[Comparison] = &[
     Comparison::at_most(PYTHON, 0.5),
     #[cfg(feature = "peers")]
     Comparison::at_most(PROCSPAWN, 1.0),
+    #[cfg(feature = "peers")]
+    Comparison::listed(LOKY),
 ];
 
 const SINGLE_ROWS: &[Comparison] = &[
@@ -44,6 +46,8 @@ const SINGLE_ROWS: &[Comparison] = &[
     Comparison::at_most(PYTHON, 0.05),
     #[cfg(feature = "peers")]
     Comparison::at_most(PROCSPAWN, 1.0),
+    #[cfg(feature = "peers")]
+    Comparison::listed(LOKY),
 ];
 
 const KILL_ROWS: &[Comparison] = &[Comparison::at_most(SPARED, 2.0)];

@@ -1,8 +1,13 @@
-//! Other pools of processes: Python's `multiprocessing.Pool` (`pool.py` in the interpreter that `python3` is), and that of procspawn.
+//! Other pools of processes: Python's `multiprocessing.Pool` (`pool.py` in the interpreter that `python3` is), that of loky (`loky.py`, if that interpreter
+//! has it), and that of procspawn.
+//!
+//! loky is used as its documentation says: by its reusable executor, whose `map` is that of `concurrent.futures`.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::cases::pool::{check, square, timed};
 use crate::stats::Candidate;
@@ -10,9 +15,11 @@ use crate::stats::Candidate;
 /// The names in results.
 pub const PYTHON: &str = "multiprocessing.Pool";
 /// See [`PYTHON`].
+pub const LOKY: &str = "loky";
+/// See [`PYTHON`].
 pub const PROCSPAWN: &str = "procspawn, one by one";
 
-const SCRIPT: &str = include_str!("pool.py");
+const SCRIPTS: [(&str, &str); 2] = [(PYTHON, include_str!("pool.py")), (LOKY, include_str!("loky.py"))];
 
 /// How many tasks procspawn is given at once: each takes four descriptors.
 const AT_ONCE: u64 = 100;
@@ -20,9 +27,11 @@ const AT_ONCE: u64 = 100;
 /// All that there are here.
 pub(crate) fn all(workers: usize, tasks: u64, chunk: usize) -> io::Result<Vec<Candidate<'static, f64>>> {
     let mut all = vec![procspawn(workers, tasks)?];
-    match Interpreter::start(workers, tasks, chunk) {
-        Ok(mut interpreter) => all.push(Candidate::new(PYTHON, move || interpreter.map())),
-        Err(error) => eprintln!("{PYTHON} is left out: {error}"),
+    for (name, script) in SCRIPTS {
+        match Interpreter::start(script, workers, tasks, chunk) {
+            Ok(mut interpreter) => all.push(Candidate::new(name, move || interpreter.map())),
+            Err(error) => eprintln!("{name} is left out: {error}"),
+        }
     }
     Ok(all)
 }
@@ -46,21 +55,22 @@ fn procspawn(workers: usize, tasks: u64) -> io::Result<Candidate<'static, f64>> 
 
 struct Interpreter {
     process: Child,
-    orders: ChildStdin,
+    /// `None`: it is to end.
+    orders: Option<ChildStdin>,
     answers: BufReader<ChildStdout>,
 }
 
 impl Interpreter {
     /// `chunk` 0 means its default.
-    fn start(workers: usize, tasks: u64, chunk: usize) -> io::Result<Self> {
+    fn start(script: &str, workers: usize, tasks: u64, chunk: usize) -> io::Result<Self> {
         let mut command = Command::new("python3");
-        command.args(["-c", SCRIPT, &workers.to_string(), &tasks.to_string(), &chunk.to_string()]);
+        command.args(["-c", script, &workers.to_string(), &tasks.to_string(), &chunk.to_string()]);
         // A group of its own: Ctrl-C, which its workers would not survive in order, is not for it. It ends with its input.
         command.process_group(0);
         let mut process = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
         let (orders, answers) = (process.stdin.take(), process.stdout.take());
         let (Some(orders), Some(answers)) = (orders, answers) else { unreachable!("both are piped") };
-        let mut interpreter = Self { process, orders, answers: BufReader::new(answers) };
+        let mut interpreter = Self { process, orders: Some(orders), answers: BufReader::new(answers) };
         // The first map waits for its workers.
         interpreter.map()?;
         Ok(interpreter)
@@ -68,7 +78,7 @@ impl Interpreter {
 
     /// How many microseconds a map takes, as the interpreter says.
     fn map(&mut self) -> io::Result<f64> {
-        writeln!(self.orders)?;
+        self.orders.as_mut().map_or(Ok(()), |orders| writeln!(orders))?;
         let mut answer = String::new();
         self.answers.read_line(&mut answer)?;
         answer.trim().parse().map_err(|_| io::Error::other(format!("the interpreter says {answer:?}")))
@@ -77,7 +87,12 @@ impl Interpreter {
 
 impl Drop for Interpreter {
     fn drop(&mut self) {
-        // It ends its workers when it ends by itself; those are daemons.
+        // At the end of its input it ends, and its workers with it. Those of loky would outlive it if it were killed.
+        self.orders = None;
+        let end = Instant::now() + Duration::from_secs(10);
+        while let (Ok(None), true) = (self.process.try_wait(), Instant::now() < end) {
+            thread::sleep(Duration::from_millis(1));
+        }
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
