@@ -195,8 +195,6 @@ impl ByteSender {
                 return Ok(());
             }
         }
-        // The receiver may be asleep beside what it has not been told of, and would never make room.
-        self.tell();
         self.send(frame)
     }
 
@@ -341,6 +339,8 @@ impl ByteSender {
             }
             Err(error) => Some(Err(error)),
         };
+        // The receiver may be asleep beside what was sent quietly, and would never make room.
+        self.end.tell();
         self.received = self.end.wait(deadline, look)??;
         Ok(())
     }
