@@ -195,15 +195,18 @@ fn callbacks_get_values_and_errors_and_may_submit_but_not_wait() {
     pool.submit(fail_on_seven, 7).on_done(tell_of("panic"));
     assert!(matches!(told.recv_timeout(BOUND).expect("a call"), ("panic", Err(TaskError::Panicked { .. }))));
 
-    // A panic in one of them disturbs nobody.
-    pool.submit(square, 1).on_done(|_| panic!("a callback that panics"));
-    let (gate, submitter, chain) = (gate(), Submitter::clone(&pool), tell_of("chain"));
+    // A panic in one of them disturbs nobody. None of these tasks is done before somebody waits for it.
+    let early = gate();
+    pool.submit(pass, early.clone()).on_done(|_| panic!("a callback that panics"));
+    open(&early);
+    let (late, gate, submitter, chain) = (gate(), gate(), Submitter::clone(&pool), tell_of("chain"));
     let (waiting, answer) = mpsc::channel();
     let blocked = pool.submit(pass, gate.clone());
-    pool.submit(square, 2).on_done(move |four| {
+    pool.submit(pass, late.clone()).on_done(move |_| {
         waiting.send(blocked.get()).expect("a listener");
-        submitter.submit(square, four.expect("a value")).on_done(chain);
+        submitter.submit(square, 4).on_done(chain);
     });
+    open(&late);
     assert!(matches!(answer.recv_timeout(BOUND).expect("a call"), Err(TaskError::WouldBlock { .. })));
     assert_eq!(told.recv_timeout(BOUND).expect("a call"), ("chain", Ok(16)));
     open(&gate);
