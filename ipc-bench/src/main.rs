@@ -2,10 +2,11 @@
 //! to stderr.
 
 use std::env;
+use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write};
+use std::io::{self, BufWriter, ErrorKind, Write as _};
 use std::panic::{self, AssertUnwindSafe};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -13,7 +14,7 @@ use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed,
 use shmkit_bench::death::Death;
 use shmkit_bench::figure::Figures;
 use shmkit_bench::progress;
-use shmkit_bench::report::{Report, html, json};
+use shmkit_bench::report::{Report, html, json, targets};
 use shmkit_bench::solo::{self, Solo};
 use shmkit_bench::stats::{MIN_ROUNDS, Plan};
 use shmkit_bench::team::Game;
@@ -25,9 +26,14 @@ Usage: shmkit-bench [OPTIONS]
 
 Options:
   --list               print the names of the cases
-  --only PATTERN       only cases whose name contains PATTERN
+  --only PATTERN       only cases whose name contains PATTERN; several of these:
+                       those with any
   --json FILE          write all figures for programs, too
   --html FILE          write a page that holds all, too
+  --targets FILE       write the figures that have a target, for --check, too
+  --check FILE...      measure nothing: say for each target whether it holds in
+                       all these reports, as a table in Markdown; exit status 1
+                       if one does not
   --quick              few and short rounds, under a minute in all: to see that
                        all works, not for figures
   --rounds N           rounds of all cases but those that kill (at least 15;
@@ -43,7 +49,8 @@ Options:
 
 All ratios are what ours costs by what the other costs, of times as of rates:
 lower is better. The exit status is 0 if every case went right, whether or not
-its figures reach their targets; 1 if a case was wrong; 2 if the options are.
+its figures reach their targets; 1 if a case was wrong; 2 if the options are,
+or a file cannot be read or made.
 ";
 
 /// A quick run begins no round after this time; each case gets its part of what is left.
@@ -57,9 +64,11 @@ const EACH_SIZE: Duration = Duration::from_secs(30);
 
 struct Options {
     list: bool,
-    only: Option<String>,
+    only: Vec<String>,
     json: Option<PathBuf>,
     html: Option<PathBuf>,
+    targets: Option<PathBuf>,
+    check: Vec<PathBuf>,
     quick: bool,
     rounds: usize,
     work: Duration,
@@ -76,9 +85,11 @@ impl Options {
         let (mut rounds, mut kills, mut large_kills) = (None, None, None);
         let mut options = Options {
             list: false,
-            only: None,
+            only: Vec::new(),
             json: None,
             html: None,
+            targets: None,
+            check: Vec::new(),
             quick: false,
             rounds: 0,
             work: Duration::from_nanos(200),
@@ -92,9 +103,14 @@ impl Options {
             match argument.as_str() {
                 "--help" | "-h" => return Ok(None),
                 "--list" => options.list = true,
-                "--only" => options.only = Some(value()?),
+                "--only" => options.only.push(value()?),
                 "--json" => options.json = Some(value()?.into()),
                 "--html" => options.html = Some(value()?.into()),
+                "--targets" => options.targets = Some(value()?.into()),
+                "--check" => {
+                    options.check = vec![value()?.into()];
+                    options.check.extend(arguments.by_ref().map(PathBuf::from));
+                }
                 "--quick" => options.quick = true,
                 "--rounds" => rounds = Some(number(&value()?)?),
                 "--work" => options.work = Duration::from_nanos(number(&value()?)? as u64),
@@ -226,11 +242,11 @@ impl Run {
 /// All cases, by their names.
 fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
-        ("contention", Run::By(Options::contention)),
-        ("open", Run::By(Options::open)),
-        ("create", Run::By(Options::create)),
-        ("attach", Run::By(Options::attach)),
-        ("memory", Run::By(Options::memory)),
+        ("mutex/contended", Run::By(Options::contention)),
+        ("region/open", Run::By(Options::open)),
+        ("region/create", Run::By(Options::create)),
+        ("region/attach", Run::By(Options::attach)),
+        ("region/memory", Run::By(Options::memory)),
         ("process/spawn", Run::By(Options::spawn)),
         ("pool/map", Run::By(Options::pool_maps)),
         ("pool/kills", Run::By(Options::pool_kills)),
@@ -275,21 +291,44 @@ fn run(options: &mut Options, chosen: &[(&'static str, Run)]) -> io::Result<Repo
     Ok(report)
 }
 
+/// What writes a report in one form.
+type Write = fn(&Report, &mut BufWriter<File>) -> io::Result<()>;
+
+/// Makes the files that are wanted: before the cases, which take minutes.
+fn outputs(options: &Options) -> io::Result<Vec<(BufWriter<File>, Write)>> {
+    let wanted: [(&Option<PathBuf>, Write); 3] = [
+        (&options.json, |report, file| json::write(report, file)),
+        (&options.html, |report, file| html::write(report, file)),
+        (&options.targets, |report, file| targets::write(report, file)),
+    ];
+    let open = |(path, write): (&Option<PathBuf>, Write)| {
+        let path = path.as_ref()?;
+        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
+        Some(File::create(path).map(|file| (BufWriter::new(file), write)).map_err(named))
+    };
+    wanted.into_iter().filter_map(open).collect()
+}
+
 /// Prints the report and writes it where it is wanted.
-fn publish(options: &Options, report: &Report) -> io::Result<()> {
+fn publish(report: &Report, outputs: Vec<(BufWriter<File>, Write)>) -> io::Result<()> {
     print!("{report}");
-    let create = |path: &Path| File::create(path).map(BufWriter::new);
-    if let Some(path) = &options.json {
-        let mut file = create(path)?;
-        json::write(report, &mut file)?;
-        file.flush()?;
-    }
-    if let Some(path) = &options.html {
-        let mut file = create(path)?;
-        html::write(report, &mut file)?;
+    for (mut file, write) in outputs {
+        write(report, &mut file)?;
         file.flush()?;
     }
     Ok(())
+}
+
+/// Says for each target whether it holds in all reports.
+fn check(files: &[PathBuf]) -> io::Result<bool> {
+    let checked = targets::check(files)?;
+    print!("{}", checked.table);
+    Ok(checked.all_hold)
+}
+
+fn refuse(message: impl Display) -> ExitCode {
+    eprintln!("shmkit-bench: {message}");
+    ExitCode::from(2)
 }
 
 fn main() -> ExitCode {
@@ -300,25 +339,34 @@ fn main() -> ExitCode {
             print!("{HELP}");
             return ExitCode::SUCCESS;
         }
-        Err(message) => {
-            eprintln!("shmkit-bench: {message}");
-            return ExitCode::from(2);
-        }
+        Err(message) => return refuse(message),
     };
-    let wanted = |name: &str| options.only.as_deref().is_none_or(|pattern| name.contains(pattern));
-    let mut chosen = all_cases();
-    chosen.retain(|(name, _)| wanted(name));
-    if chosen.is_empty() {
-        eprintln!("shmkit-bench: no case of that name, see --list");
-        return ExitCode::from(2);
+    if !options.check.is_empty() {
+        return match check(&options.check) {
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
+            Err(error) => refuse(error),
+        };
     }
+    let mut chosen = all_cases();
+    for pattern in &options.only {
+        if !chosen.iter().any(|(name, _)| name.contains(pattern)) {
+            return refuse(format_args!("no case has {pattern:?} in its name, see --list"));
+        }
+    }
+    let is_chosen = |name: &str| options.only.is_empty() || options.only.iter().any(|pattern| name.contains(pattern));
+    chosen.retain(|(name, _)| is_chosen(name));
     if options.list {
         for (name, _) in chosen {
             println!("{name}");
         }
         return ExitCode::SUCCESS;
     }
-    let done = run(&mut options, &chosen).and_then(|report| publish(&options, &report).map(|()| report));
+    let outputs = match outputs(&options) {
+        Ok(outputs) => outputs,
+        Err(error) => return refuse(error),
+    };
+    let done = run(&mut options, &chosen).and_then(|report| publish(&report, outputs).map(|()| report));
     match done {
         Ok(report) if report.is_wrong() => ExitCode::FAILURE,
         Ok(_) => ExitCode::SUCCESS,

@@ -48,7 +48,7 @@ impl Drop for Report {
 
 /// Two workers for each of the two locks.
 fn start_with_all_workers() -> (Report, Vec<u32>) {
-    let mut command = bench(&["--only", "contention"]);
+    let mut command = bench(&["--only", "mutex/contended"]);
     let process = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the report starts");
     let process = Report(process);
     let mut workers = Vec::new();
@@ -88,7 +88,10 @@ fn uncontended_names_all_locks_and_the_conditions() {
 
 #[test]
 fn contended_locks_are_compared_by_the_time_of_a_section_and_by_the_weaker_share() {
-    assert_compared("contention", &["time per section", "pthread", "weaker share in any 100 ms", "repeated at most"]);
+    assert_compared(
+        "mutex/contended",
+        &["time per section", "pthread", "weaker share in any 100 ms", "repeated at most"],
+    );
 }
 
 #[test]
@@ -174,7 +177,7 @@ fn cases_are_listed_and_not_run() {
 
 #[test]
 fn every_killed_owner_is_taken_over_from() {
-    let output = run(&["--quick", "--only", "kill-1MiB"]);
+    let output = run(&["--quick", "--only", "mutex/kill/1MiB"]);
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     assert!(text.contains("20 kills per lock"), "{text}");
@@ -316,9 +319,15 @@ fn assert_nothing_is_left_of(pattern: &str) {
 
 #[test]
 fn interrupted_report_leaves_no_process_and_no_region() {
-    for pattern in
-        ["open", "event/handover/sleep", "pipe/rtt/spin", "mutex/death", "kill-1MiB", "killed", "mutex/processes/16"]
-    {
+    for pattern in [
+        "region/open",
+        "event/handover/sleep",
+        "pipe/rtt/spin",
+        "mutex/death",
+        "mutex/kill/1MiB",
+        "killed",
+        "mutex/processes/16",
+    ] {
         assert_nothing_is_left_of(pattern);
     }
 }
@@ -328,6 +337,48 @@ fn help_is_printed_and_unknown_options_are_refused() {
     let help = run(&["--help"]);
     assert!(help.status.success());
     assert!(String::from_utf8(help.stdout).unwrap().contains("--only PATTERN"));
-    assert_eq!(run(&["--nonsense"]).status.code(), Some(2));
-    assert_eq!(run(&["--only", "nothing like it"]).status.code(), Some(2));
+    assert_refused(&["--nonsense"], "--nonsense");
+    assert_refused(&["--rounds", "none"], "\"none\" is not a positive number");
+    // One that fits does not hide one that does not.
+    assert_refused(&["--only", "event", "--only", "nothing like it"], "nothing like it");
+}
+
+/// Refuses at once, and says why.
+fn assert_refused(arguments: &[&str], why: &str) {
+    let output = run(arguments);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    assert!(text.contains(why), "{text}");
+    assert!(output.stdout.is_empty(), "something was measured");
+}
+
+#[test]
+fn file_that_cannot_be_made_is_refused_before_anything_is_measured() {
+    for option in ["--json", "--html", "--targets"] {
+        assert_refused(&["--only", "mutex/uncontended", option, "/nowhere/report"], "/nowhere/report");
+    }
+}
+
+#[test]
+fn targets_are_checked_over_several_reports() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name).to_str().unwrap().to_string();
+    let files = ["1", "2", "3"].map(path);
+    for file in &files {
+        // Memory is what it is: such a figure holds on any machine, however busy.
+        let output = run(&["--only", "region/memory", "--targets", file]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    }
+    let output = run(&["--check", &files[0], &files[1], &files[2]]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    let rows: Vec<_> = text.lines().filter(|line| line.contains("| 3 of 3 | `region/memory` |")).collect();
+    assert_eq!(rows.len(), 5, "{text}");
+    assert_eq!(run(&["--check", &files[0]]).status.code(), Some(1));
+    assert_refused(&["--check", &path("none")], "none");
+    fs::write(path("other"), "{}").unwrap();
+    assert_refused(&["--check", &path("other")], "other");
+    let quick = path("quick");
+    assert!(run(&["--quick", "--only", "region/memory", "--targets", &quick]).status.success());
+    assert_refused(&["--check", &quick], "a quick run");
 }

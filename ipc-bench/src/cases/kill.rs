@@ -79,11 +79,11 @@ impl Size {
 
 /// All sizes.
 pub const SIZES: &[Size] = &[
-    Size { case: "kill-1MiB", label: "1 MiB", memory: 1 << 20 },
-    Size { case: "kill-32MiB", label: "32 MiB", memory: 32 << 20 },
-    Size { case: "kill-256MiB", label: "256 MiB", memory: 256 << 20 },
-    Size { case: "kill-2GiB", label: "2 GiB", memory: 2 << 30 },
-    Size { case: "kill-4GiB", label: "4 GiB", memory: 4 << 30 },
+    Size { case: "mutex/kill/1MiB", label: "1 MiB", memory: 1 << 20 },
+    Size { case: "mutex/kill/32MiB", label: "32 MiB", memory: 32 << 20 },
+    Size { case: "mutex/kill/256MiB", label: "256 MiB", memory: 256 << 20 },
+    Size { case: "mutex/kill/2GiB", label: "2 GiB", memory: 2 << 30 },
+    Size { case: "mutex/kill/4GiB", label: "4 GiB", memory: 4 << 30 },
 ];
 
 /// One kill.

@@ -70,21 +70,21 @@ pub const CURVES: &[Curve] = &[
         title: "Owner of a mutex killed: median, over the memory of the victim",
         over: Over::Bytes("memory of the victim"),
         points: &[
-            (MIB, "kill-1MiB/median"),
-            (32 * MIB, "kill-32MiB/median"),
-            (256 * MIB, "kill-256MiB/median"),
-            (2 * GIB, "kill-2GiB/median"),
-            (4 * GIB, "kill-4GiB/median"),
+            (MIB, "mutex/kill/1MiB/median"),
+            (32 * MIB, "mutex/kill/32MiB/median"),
+            (256 * MIB, "mutex/kill/256MiB/median"),
+            (2 * GIB, "mutex/kill/2GiB/median"),
+            (4 * GIB, "mutex/kill/4GiB/median"),
         ],
     },
     Curve {
         title: "First attachment of a process, over the participants that are there",
         over: Over::Count("participants"),
         points: &[
-            (1, "attach/1_participant"),
-            (10, "attach/10_participants"),
-            (100, "attach/100_participants"),
-            (1000, "attach/1000_participants"),
+            (1, "region/attach/1_participant"),
+            (10, "region/attach/10_participants"),
+            (100, "region/attach/100_participants"),
+            (1000, "region/attach/1000_participants"),
         ],
     },
     Curve { title: "Making a region, over its size", over: Over::Bytes("size of the region"), points: CREATE },
@@ -117,13 +117,13 @@ const ARRAY_OUT: &[(u64, &str)] = &[
 ];
 
 const CREATE: &[(u64, &str)] = &[
-    (4 * KIB, "create/4_kib"),
-    (64 * KIB, "create/64_kib"),
-    (MIB, "create/1_mib"),
-    (16 * MIB, "create/16_mib"),
-    (256 * MIB, "create/256_mib"),
-    (GIB, "create/1_gib"),
-    (4 * GIB, "create/4_gib"),
+    (4 * KIB, "region/create/4_kib"),
+    (64 * KIB, "region/create/64_kib"),
+    (MIB, "region/create/1_mib"),
+    (16 * MIB, "region/create/16_mib"),
+    (256 * MIB, "region/create/256_mib"),
+    (GIB, "region/create/1_gib"),
+    (4 * GIB, "region/create/4_gib"),
 ];
 
 impl Curve {

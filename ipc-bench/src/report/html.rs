@@ -94,7 +94,7 @@ fn missed(report: &Report) -> Markup {
     };
     let beside = |line: &Line, rival: &Rival| {
         let at_most = rival.at_most.filter(|_| is_missed(line.verdict_on(rival)))?;
-        Some(format!("{:.2} of {}, not ≤ {at_most:.2}", rival.ratio?, rival.name))
+        Some(format!("{} of {}, not ≤ {at_most:.2}", number(rival.ratio?), rival.name))
     };
     let of = |line: &Line| -> Vec<String> {
         alone(line).into_iter().chain(line.rivals.iter().filter_map(|rival| beside(line, rival))).collect()
@@ -218,7 +218,7 @@ fn rival_cells(line: &Line, rival: &Rival) -> Markup {
             Some(value) => {
                 td.number { (with_unit(Some(value), line.unit)) }
                 td.number {
-                    @if let Some(ratio) = rival.ratio { (bar(ratio)) span.ratio { (format!("{ratio:.2}")) } }
+                    @if let Some(ratio) = rival.ratio { (bar(ratio)) span.ratio { (number(ratio)) } }
                 }
             }
         }

@@ -2,6 +2,8 @@
 
 use std::fmt::{self, Display, Formatter};
 
+use serde::{Deserialize, Serialize};
+
 use crate::figure::{Comparison, Figure, Figures, SUBJECT, Target};
 use crate::limits::is_limit;
 use crate::stats::{self, MIN_ROUNDS, Series};
@@ -70,7 +72,8 @@ impl Kind {
 }
 
 /// Whether a figure reaches what it must.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verdict {
     /// It does.
     Met,

@@ -8,6 +8,7 @@ pub mod json;
 mod killed;
 pub mod line;
 mod table;
+pub mod targets;
 
 use std::io;
 
