@@ -5,6 +5,7 @@
 //! | [`LockUnderTest`] | uncontended | yes | yes | yes | yes | yes |
 //! | [`SharedLock`] | contention | yes | | | yes | yes |
 //! | [`RobustLock`] | kill | yes | | | | yes |
+//! | [`TimedLock`] | a stopped owner | yes | | | yes | yes |
 //!
 //! Each lock protects one `u64`. Every implementation does all that its documented use asks for
 //! (poison checks, error codes): none is measured on a path that a careful user could not take.
@@ -12,6 +13,7 @@
 use std::io;
 use std::ops::DerefMut;
 use std::sync::{Mutex, MutexGuard};
+use std::time::Duration;
 
 /// A lock around a `u64`.
 pub trait LockUnderTest {
@@ -49,6 +51,15 @@ pub trait SharedLock: LockUnderTest + Sized + 'static {
     /// # Errors
     /// Those of mapping the memory.
     fn attach(address: &str) -> io::Result<Self>;
+}
+
+/// A lock that can be waited for with a time-out.
+pub trait TimedLock: SharedLock {
+    /// Locks if that is possible within that time, at once if it is zero; `None` if it is not.
+    ///
+    /// # Errors
+    /// Those of the lock, which say neither.
+    fn try_for(&self, at_most: Duration) -> io::Result<Option<Self::Guard<'_>>>;
 }
 
 /// A lock that survives the death of its owner.

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed, memory, open, pool, spawn};
+use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed, memory, open, pool, spawn, stopped};
 use shmkit_bench::death::Death;
 use shmkit_bench::figure::Figures;
 use shmkit_bench::progress;
@@ -185,6 +185,10 @@ impl Options {
         pool::kills(&self.plan(case, self.rounds))
     }
 
+    fn stopped(&self, case: &str) -> io::Result<Figures> {
+        stopped::run(&self.plan(case, self.rounds))
+    }
+
     fn copies(&self, case: &str) -> io::Result<Figures> {
         array::copies(&self.sample(case, 1, 6))
     }
@@ -243,6 +247,7 @@ impl Run {
 fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
         ("mutex/contended", Run::By(Options::contention)),
+        ("mutex/stopped", Run::By(Options::stopped)),
         ("region/open", Run::By(Options::open)),
         ("region/create", Run::By(Options::create)),
         ("region/attach", Run::By(Options::attach)),

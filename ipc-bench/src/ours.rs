@@ -5,11 +5,12 @@ use std::io;
 use std::ops::Index;
 use std::os::fd::{AsFd, AsRawFd};
 use std::process;
+use std::time::Duration;
 
 use shmkit::{LockError, Mutex, MutexGuard, Poison, Region, Shm, ShmSafe};
 
 use crate::figure::SUBJECT;
-use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover};
+use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover, TimedLock};
 
 /// What the directory takes for an object besides the object, about.
 const RECORD: usize = 256;
@@ -108,6 +109,17 @@ impl SharedLock for Ours {
 
     fn attach(address: &str) -> io::Result<Self> {
         InRegion::attach(address).map(Ours)
+    }
+}
+
+impl TimedLock for Ours {
+    fn try_for(&self, at_most: Duration) -> io::Result<Option<MutexGuard<'_, u64>>> {
+        let locked = if at_most.is_zero() { self.0[0].try_lock() } else { self.0[0].lock_timeout(at_most) };
+        match locked {
+            Ok(guard) => Ok(Some(guard)),
+            Err(LockError::WouldBlock | LockError::TimedOut) => Ok(None),
+            Err(error) => Err(io::Error::other(error.to_string())),
+        }
     }
 }
 

@@ -40,6 +40,29 @@ pub fn wait_until_asleep(pid: u32, at_most: Duration) -> io::Result<()> {
     Ok(())
 }
 
+/// Waits until all threads of `pid` are stopped.
+///
+/// # Errors
+/// `TimedOut` after `at_most`; `NotFound` when the process is gone.
+pub fn wait_until_stopped(pid: u32, at_most: Duration) -> io::Result<()> {
+    let deadline = Instant::now() + at_most;
+    loop {
+        let mut all = true;
+        for task in fs::read_dir(format!("/proc/{pid}/task"))? {
+            let status = fs::read_to_string(task?.path().join("status"))?;
+            all &= field(&status, "State:").is_some_and(|state| state.starts_with('T'));
+        }
+        if all {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            let message = format!("process {pid} was not stopped within {at_most:?}");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, message));
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}
+
 fn sleep_of(pid: u32) -> io::Result<Sleep> {
     // The same pid as task: the main thread, not a sum over all.
     let status = fs::read_to_string(format!("/proc/{pid}/task/{pid}/status"))?;

@@ -5,8 +5,10 @@ use std::io;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::{Deref, DerefMut};
+use std::time::Duration;
 
-use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover};
+use crate::clock::realtime_after;
+use crate::lock::{LockUnderTest, RobustLock, SharedLock, Takeover, TimedLock};
 use crate::shared::{SharedBox, SharedLayout};
 
 /// The mutex and the value in shared memory.
@@ -64,6 +66,22 @@ impl Cell {
     fn lock(&self) -> libc::c_int {
         // SAFETY: the mutex was initialised by `create` and lives as long as the mapping.
         unsafe { libc::pthread_mutex_lock(self.mutex.get()) }
+    }
+
+    /// Locks within that time, at once if it is zero; `None` if somebody else has it until then.
+    fn try_for(&self, at_most: Duration) -> io::Result<Option<PthreadGuard<'_>>> {
+        // SAFETY: the mutex was initialised by `create` and lives as long as the mapping; the deadline lives for the call.
+        let code = unsafe {
+            match at_most {
+                Duration::ZERO => libc::pthread_mutex_trylock(self.mutex.get()),
+                _ => libc::pthread_mutex_timedlock(self.mutex.get(), &realtime_after(at_most)),
+            }
+        };
+        match code {
+            0 => Ok(Some(PthreadGuard::of_held(self))),
+            libc::EBUSY | libc::ETIMEDOUT => Ok(None),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
     }
 
     /// Declares the value sound again after `EOWNERDEAD`.
@@ -158,6 +176,12 @@ impl SharedLock for Plain {
     }
 }
 
+impl TimedLock for Plain {
+    fn try_for(&self, at_most: Duration) -> io::Result<Option<PthreadGuard<'_>>> {
+        self.0.try_for(at_most)
+    }
+}
+
 /// A process-shared pthread mutex that its owner can lock again.
 pub struct Recursive(SharedBox<Cell>);
 
@@ -220,6 +244,12 @@ impl SharedLock for Robust {
 
     fn attach(address: &str) -> io::Result<Self> {
         SharedBox::attach(address).map(Robust)
+    }
+}
+
+impl TimedLock for Robust {
+    fn try_for(&self, at_most: Duration) -> io::Result<Option<PthreadGuard<'_>>> {
+        self.0.try_for(at_most)
     }
 }
 

@@ -95,6 +95,11 @@ fn contended_locks_are_compared_by_the_time_of_a_section_and_by_the_weaker_share
 }
 
 #[test]
+fn waiters_behind_a_stopped_owner_are_told_in_time_and_rob_nobody() {
+    assert_compared("mutex/stopped", &["late time-out", "from SIGCONT", "robbed", "sem_t", "robust-pthread"]);
+}
+
+#[test]
 fn arrays_are_compared_with_atomics_and_with_memcpy() {
     let output = run(&["--quick", "--only", "array"]);
     let text = String::from_utf8(output.stdout).unwrap();

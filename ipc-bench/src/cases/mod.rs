@@ -24,6 +24,7 @@ pub mod rwlock;
 pub mod semaphore;
 pub mod snapshot;
 pub mod spawn;
+pub mod stopped;
 
 use std::io;
 use std::process;
@@ -121,6 +122,8 @@ fn run(orders: &Orders) -> io::Result<()> {
         worker::WORKER => worker::work_as_told(orders),
         open::JANITOR => open::clean_as_told(orders),
         spawn::NOTHING => Ok(()),
+        stopped::OWNER => stopped::own_as_told(orders),
+        stopped::WAITER => stopped::wait_as_told(orders),
         #[cfg(feature = "peers")]
         iceoryx2::JANITOR => iceoryx2::clean_as_told(orders),
         team::MEMBER => named(GAMES, orders, "case", |case| case.name)?.play_as_told(orders),

@@ -9,12 +9,14 @@ use std::cell::UnsafeCell;
 use std::hint::black_box;
 use std::io;
 use std::mem::MaybeUninit;
+use std::time::Duration;
 
 use raw_sync::Timeout;
 use raw_sync::events::{Event, EventImpl, EventInit, EventState};
 use raw_sync::locks::{LockImpl, LockInit, Mutex, RwLock};
 
 use crate::baton::Baton;
+use crate::cases::stopped::Stopping;
 use crate::killed::{Doomed, Ended};
 use crate::shared::{Line, SharedBox, SharedLayout};
 use crate::solo::Turns;
@@ -174,7 +176,7 @@ pub fn set_reset() -> io::Result<Turns> {
     }))
 }
 
-/// The mutex, whose owner dies.
+/// The mutex, whose owner dies or is stopped.
 pub struct Owned {
     lock: Box<dyn LockImpl>,
     rooms: Rooms,
@@ -214,5 +216,17 @@ impl Doomed for Owned {
             Ok(_) => Ok(Ended::GoesOn),
             Err(error) => Ok(Ended::Told(error.to_string())),
         }
+    }
+}
+
+impl Stopping for Owned {
+    fn section(&self, inside: &mut dyn FnMut()) {
+        let _guard = self.lock.lock().expect("nobody dies");
+        inside();
+    }
+
+    fn try_for(&self, at_most: Duration) -> io::Result<bool> {
+        // Its error is a text for people, in whatever way it comes about.
+        Ok(self.lock.try_lock(Timeout::Val(at_most)).is_ok())
     }
 }

@@ -2,8 +2,11 @@
 
 use std::cell::UnsafeCell;
 use std::io;
+use std::time::Duration;
 
 use crate::baton::Baton;
+use crate::cases::stopped::Stopping;
+use crate::clock::realtime_after;
 use crate::shared::{Line, SharedBox, SharedLayout};
 use crate::team::{MOST, Place};
 
@@ -77,5 +80,49 @@ impl Baton for Semaphores {
     #[inline]
     fn take(&self, own: usize) {
         self.wait(own);
+    }
+}
+
+/// One semaphore with one permit, used as a lock.
+pub struct OnePermit(Semaphores);
+
+impl Place for OnePermit {
+    fn create(_: usize) -> io::Result<Self> {
+        Semaphores::with(1).map(OnePermit)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        Semaphores::attach(address).map(OnePermit)
+    }
+}
+
+impl Stopping for OnePermit {
+    fn section(&self, inside: &mut dyn FnMut()) {
+        self.0.wait(0);
+        inside();
+        self.0.post(0);
+    }
+
+    fn try_for(&self, at_most: Duration) -> io::Result<bool> {
+        let semaphore = self.0.0[0].0.0.get();
+        // SAFETY: made by `with`, and alive as the mapping is; the deadline lives for the call.
+        let result = unsafe {
+            match at_most {
+                Duration::ZERO => libc::sem_trywait(semaphore),
+                _ => libc::sem_timedwait(semaphore, &realtime_after(at_most)),
+            }
+        };
+        if result == 0 {
+            self.0.post(0);
+            return Ok(true);
+        }
+        match io::Error::last_os_error() {
+            error if [Some(libc::EAGAIN), Some(libc::ETIMEDOUT)].contains(&error.raw_os_error()) => Ok(false),
+            error => Err(error),
+        }
     }
 }
