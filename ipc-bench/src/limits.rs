@@ -3,7 +3,7 @@
 //! All others that are not ours are peers.
 
 use crate::baton::{CACHE_LINE, FUTEX, FUTEX_WAITV};
-use crate::cases::{array, create, once_lock, snapshot};
+use crate::cases::{array, create, once_lock, open, snapshot};
 use crate::floor::{Floor, PRIVATE_LINES, TWO_RMWS};
 use crate::lock::LockUnderTest;
 use crate::memcpy;
@@ -23,6 +23,7 @@ pub const LIMITS: &[&str] = &[
     array::MEMCPY,
     array::ATOMIC,
     create::BARE,
+    open::BARE,
     snapshot::COPY,
     once_lock::LOAD,
 ];

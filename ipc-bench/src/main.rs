@@ -248,13 +248,13 @@ fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
         ("mutex/contended", Run::By(Options::contention)),
         ("mutex/stopped", Run::By(Options::stopped)),
-        ("region/open", Run::By(Options::open)),
-        ("region/create", Run::By(Options::create)),
+        (open::NAME, Run::By(Options::open)),
+        (create::NAME, Run::By(Options::create)),
         ("region/attach", Run::By(Options::attach)),
         ("region/memory", Run::By(Options::memory)),
-        ("process/spawn", Run::By(Options::spawn)),
-        ("pool/map", Run::By(Options::pool_maps)),
-        ("pool/kills", Run::By(Options::pool_kills)),
+        (spawn::NAME, Run::By(Options::spawn)),
+        (pool::MAPS, Run::By(Options::pool_maps)),
+        (pool::KILLS, Run::By(Options::pool_kills)),
         ("array/copy", Run::By(Options::copies)),
     ];
     all.extend(kill::SIZES.iter().map(|size| (size.case, Run::Kill(size))));

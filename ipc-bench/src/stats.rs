@@ -92,6 +92,19 @@ impl<'a, S> Candidate<'a, S> {
     pub fn new(name: &'static str, sample: impl FnMut() -> io::Result<S> + 'a) -> Self {
         Candidate { name, sample: Box::new(sample) }
     }
+
+    /// Its name in results.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Takes a sample.
+    ///
+    /// # Errors
+    /// Those of the candidate.
+    pub fn sample(&mut self) -> io::Result<S> {
+        (self.sample)()
+    }
 }
 
 /// Runs `plan.rounds` rounds with one sample of every candidate in each; who begins rotates.
@@ -111,7 +124,7 @@ pub fn interleave<S>(plan: &Plan, mut candidates: Vec<Candidate<'_, S>>) -> io::
         }
         for turn in 0..candidates.len() {
             let index = (round + turn) % candidates.len();
-            all[index].rounds.push((candidates[index].sample)()?);
+            all[index].rounds.push(candidates[index].sample()?);
         }
         if plan.verbose {
             progress::round(round + 1, plan.rounds);

@@ -15,9 +15,12 @@ use crate::child::Janitor;
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
-use crate::pin;
+use crate::pin::{self, Pinned};
 use crate::proc;
 use crate::stats::{self, Candidate, Plan};
+
+/// The name of the case.
+pub const NAME: &str = "region/create";
 
 /// The sizes, those of them that there is room for.
 pub const SIZES: [(&str, usize); 7] = [
@@ -61,19 +64,62 @@ pub struct Settings {
 /// Those of making regions and of starting the janitor; `InvalidInput` for too few rounds.
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
-    let names = ["ours", "bare", "peer"].map(|whose| format!("shmkit-bench-{}-create-{whose}", process::id()));
-    let _janitor = Janitor::start(JANITOR, &names)?;
-    // Before the thread is pinned: its keeper serves later cases, too.
-    let _other = Region::anonymous(1).map_err(io::Error::other)?;
-    let cpu = pin::Pair::choose()?.first;
-    let _pinned = pin::pin_to(cpu)?;
-    let [ours, bare, peer] = &names;
-    let room = room()?.min(proc::memory_available()?);
+    let scene = Scene::prepare()?;
     let mut figures = Vec::new();
-    let is_possible = |size: usize| size <= settings.most && size as u64 + HEADROOM <= room;
+    let is_possible = |size: usize| size <= settings.most && scene.has_room_for(size);
     for (label, size) in SIZES.into_iter().filter(|&(_, size)| is_possible(size)) {
-        let turns = settings.turns.min((AT_ONCE / size) as u32).max(1);
-        let candidates = vec![
+        let all = stats::interleave(&settings.plan, scene.candidates(size, settings.turns))?;
+        figures.push(Figure::of_rounds(format!("make and remove a region, {label}"), "us", all, ROWS));
+    }
+    let conditions = format!(
+        "named, in /dev/shm; {} MiB are free; ours and the bare calls reserve the memory; the process has another region open, so its keeper runs; nothing is written to \
+         the memory by the process; {} regions per sample, large ones less often, in a thread pinned to CPU {}",
+        scene.room >> 20,
+        settings.turns,
+        scene.cpu
+    );
+    Ok(Figures { figures, conditions })
+}
+
+/// What all candidates need. The calling thread is pinned as long as it lives.
+pub struct Scene {
+    names: [String; 3],
+    room: u64,
+    cpu: usize,
+    // Dropped before the janitor is.
+    _pinned: Pinned,
+    _other: Region,
+    _janitor: Janitor,
+}
+
+impl Scene {
+    /// Starts the janitor and the keeper, and pins the calling thread.
+    ///
+    /// # Errors
+    /// Those of starting them.
+    pub fn prepare() -> io::Result<Self> {
+        let names = ["ours", "bare", "peer"].map(|whose| format!("shmkit-bench-{}-create-{whose}", process::id()));
+        let janitor = Janitor::start(JANITOR, &names)?;
+        // Before the thread is pinned: its keeper serves later cases, too.
+        let other = Region::anonymous(1).map_err(io::Error::other)?;
+        let cpu = pin::Pair::choose()?.first;
+        let pinned = pin::pin_to(cpu)?;
+        let room = room()?.min(proc::memory_available()?);
+        Ok(Scene { names, room, cpu, _pinned: pinned, _other: other, _janitor: janitor })
+    }
+
+    /// Whether a region of that size may be made, with all else that goes on.
+    pub fn has_room_for(&self, size: usize) -> bool {
+        size as u64 + HEADROOM <= self.room
+    }
+
+    /// All candidates, which make `turns` regions per sample, large ones less often, and say how many microseconds one takes.
+    pub fn candidates(&self, size: usize, turns: u32) -> Vec<Candidate<'_, f64>> {
+        let [ours, bare, peer] = &self.names;
+        let turns = turns.min((AT_ONCE / size) as u32).max(1);
+        #[cfg(not(feature = "peers"))]
+        let _ = peer;
+        vec![
             candidate(BARE, turns, move || make_bare(bare, size)),
             candidate(SUBJECT, turns, move || {
                 Region::create(ours, size).map(drop).map_err(io::Error::other)?;
@@ -81,19 +127,8 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
             }),
             #[cfg(feature = "peers")]
             candidate(shared_memory::NAME, turns, move || shared_memory::create(peer, size)),
-        ];
-        let all = stats::interleave(&settings.plan, candidates)?;
-        figures.push(Figure::of_rounds(format!("make and remove a region, {label}"), "us", all, ROWS));
+        ]
     }
-    #[cfg(not(feature = "peers"))]
-    let _ = peer;
-    let conditions = format!(
-        "named, in /dev/shm; {} MiB are free; ours and the bare calls reserve the memory; the process has another region open, so its keeper runs; nothing is written to \
-         the memory by the process; {} regions per sample, large ones less often, in a thread pinned to CPU {cpu}",
-        room >> 20,
-        settings.turns
-    );
-    Ok(Figures { figures, conditions })
 }
 
 fn candidate<'a>(name: &'static str, turns: u32, make: impl Fn() -> io::Result<()> + 'a) -> Candidate<'a, f64> {

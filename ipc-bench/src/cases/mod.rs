@@ -25,6 +25,7 @@ pub mod semaphore;
 pub mod snapshot;
 pub mod spawn;
 pub mod stopped;
+pub mod vec;
 
 use std::io;
 use std::process;
@@ -49,6 +50,9 @@ pub const SOLOS: &[&Solo] = &[
     &snapshot::READ,
     &map::GET,
     &map::UPDATE,
+    &vec::GET,
+    &vec::UPDATE,
+    &vec::PUSH_POP,
     &array::LOAD,
     &array::STORE,
 ];

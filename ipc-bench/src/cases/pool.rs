@@ -13,6 +13,14 @@ use crate::figure::{Comparison, Figure, Figures, SUBJECT};
 use crate::peers::pools::{self, LOKY, PROCSPAWN, PYTHON};
 use crate::stats::{self, Candidate, Plan};
 
+/// The name of the case of tiny tasks.
+pub const MAPS: &str = "pool/map";
+/// The name of the case of workers that are killed.
+pub const KILLS: &str = "pool/kills";
+
+/// How many tasks make a chunk, 0 for as many as by default; named for the series.
+pub const CHUNKS: [(&str, usize); 2] = [("default chunks", 0), ("chunks of one", 1)];
+
 /// How many tasks a sample has.
 const TASKS: u64 = 10_000;
 
@@ -71,16 +79,24 @@ fn work(number: u64) -> u64 {
 pub fn maps(plan: &Plan) -> io::Result<Figures> {
     stats::check_rounds(plan.rounds)?;
     let mut figures = Vec::new();
-    for (name, chunk, rows) in [("default chunks", 0, DEFAULT_ROWS), ("chunks of one", 1, SINGLE_ROWS)] {
-        #[cfg(feature = "peers")]
-        let peers = pools::all(WORKERS, TASKS, chunk)?;
-        #[cfg(not(feature = "peers"))]
-        let peers = [];
-        let all = stats::interleave(plan, peers.into_iter().chain([ours(chunk)?]).collect())?;
+    for ((name, chunk), rows) in CHUNKS.into_iter().zip([DEFAULT_ROWS, SINGLE_ROWS]) {
+        let all = stats::interleave(plan, candidates(chunk)?)?;
         figures.push(Figure::of_rounds(format!("pool, map of {TASKS} tiny tasks, {name}"), "us", all, rows));
     }
     let conditions = format!("{WORKERS} workers, not pinned; they are there before the first sample");
     Ok(Figures { figures, conditions })
+}
+
+/// All pools, which map tiny tasks in chunks of that size, and say how many microseconds that takes.
+///
+/// # Errors
+/// Those of making pools.
+pub fn candidates(chunk: usize) -> io::Result<Vec<Candidate<'static, f64>>> {
+    #[cfg(feature = "peers")]
+    let peers = pools::all(WORKERS, TASKS, chunk)?;
+    #[cfg(not(feature = "peers"))]
+    let peers = [];
+    Ok(peers.into_iter().chain([ours(chunk)?]).collect())
 }
 
 fn ours(chunk: usize) -> io::Result<Candidate<'static, f64>> {
@@ -99,16 +115,23 @@ fn ours(chunk: usize) -> io::Result<Candidate<'static, f64>> {
 /// Those of making pools; `InvalidData` if a task is not accounted for; `InvalidInput` for too few rounds.
 pub fn kills(plan: &Plan) -> io::Result<Figures> {
     stats::check_rounds(plan.rounds)?;
-    let (spared, killed) = (warm_pool()?, warm_pool()?);
-    let candidates = vec![
-        Candidate::new(SPARED, move || timed(|| check(lost(&spared, false)? == 0))),
-        Candidate::new(SUBJECT, move || timed(|| check(lost(&killed, true)? <= TASKS as usize / KILL_AFTER))),
-    ];
-    let all = stats::interleave(plan, candidates)?;
+    let all = stats::interleave(plan, killing()?)?;
     let name = format!("pool, {TASKS} tasks, a worker is killed after each {KILL_AFTER}");
     let conditions =
         format!("{WORKERS} workers, not pinned; tasks of {WORK:?}, one by one; each is done, or lost with its worker");
     Ok(Figures { figures: vec![Figure::of_rounds(name, "us", all, KILL_ROWS)], conditions })
+}
+
+/// Tasks with and without kills, which say how many microseconds they take.
+///
+/// # Errors
+/// Those of making pools.
+pub fn killing() -> io::Result<Vec<Candidate<'static, f64>>> {
+    let (spared, killed) = (warm_pool()?, warm_pool()?);
+    Ok(vec![
+        Candidate::new(SPARED, move || timed(|| check(lost(&spared, false)? == 0))),
+        Candidate::new(SUBJECT, move || timed(|| check(lost(&killed, true)? <= TASKS as usize / KILL_AFTER))),
+    ])
 }
 
 /// Runs the tasks; says how many have been lost with their workers. All others have the right values.

@@ -24,6 +24,9 @@ const ROWS: &[Comparison] = &[
     Comparison::listed(PROCSPAWN),
 ];
 
+/// The name of the case.
+pub const NAME: &str = "process/spawn";
+
 /// How to run the case.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -40,7 +43,16 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let turns = settings.turns.max(1);
-    let candidates = vec![
+    let all = stats::interleave(&settings.plan, candidates(turns))?;
+    let conditions =
+        format!("this program started by a process with one other thread, not pinned; {turns} turns per sample");
+    let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", all, ROWS);
+    Ok(Figures { figures: vec![figure], conditions })
+}
+
+/// All candidates, which start `turns` processes per sample, one after the other, and say how many microseconds one takes.
+pub fn candidates(turns: u32) -> Vec<Candidate<'static, f64>> {
+    vec![
         candidate(COMMAND, turns, || Command::new("/proc/self/exe").env(ROLE, NOTHING).status().map(drop)),
         candidate(SUBJECT, turns, || {
             let process = shmkit::process::spawn(|_: ()| (), ()).map_err(io::Error::other)?;
@@ -48,12 +60,7 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
         }),
         #[cfg(feature = "peers")]
         candidate(PROCSPAWN, turns, || procspawn::spawn((), |()| ()).join().map_err(io::Error::other)),
-    ];
-    let all = stats::interleave(&settings.plan, candidates)?;
-    let conditions =
-        format!("this program started by a process with one other thread, not pinned; {turns} turns per sample");
-    let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", all, ROWS);
-    Ok(Figures { figures: vec![figure], conditions })
+    ]
 }
 
 fn candidate(name: &'static str, turns: u32, turn: impl Fn() -> io::Result<()> + 'static) -> Candidate<'static, f64> {
