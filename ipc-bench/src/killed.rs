@@ -180,6 +180,11 @@ impl Entry {
                     outcomes = vec![Outcome::Absent(error.to_string())];
                     break;
                 }
+                // One hang is enough: each takes as long as the bound.
+                Ok(hang @ Outcome::Hangs(_)) => {
+                    outcomes.push(hang);
+                    break;
+                }
                 outcome => outcomes.push(outcome?),
             }
         }

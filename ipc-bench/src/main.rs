@@ -44,7 +44,9 @@ Options:
   --large-kills N      kills per lock with victims of 256 MiB and more (default
                        100)
   --small-pages        large victims use no huge pages (slow)
-  --budget SECONDS     begin no round of a case after this time (default 1200)
+  --budget SECONDS     begin no round of a case after this time (default 45:
+                       some ten minutes for all cases; 1000 kills of large
+                       victims or of many take longer)
   --help               print this
 
 All ratios are what ours costs by what the other costs, of times as of rates:
@@ -60,7 +62,7 @@ const QUICK: Duration = Duration::from_secs(25);
 const QUICK_MEMORY: usize = 64 << 20;
 
 /// Regions of one size are made for no longer than that: the kernel clears gigabytes for each.
-const EACH_SIZE: Duration = Duration::from_secs(30);
+const EACH_SIZE: Duration = Duration::from_secs(15);
 
 struct Options {
     list: bool,
@@ -96,7 +98,7 @@ impl Options {
             kills: 0,
             large_kills: 0,
             huge_pages: true,
-            budget: Duration::from_secs(1200),
+            budget: Duration::from_secs(45),
         };
         while let Some(argument) = arguments.next() {
             let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
@@ -206,7 +208,8 @@ fn number(text: &str) -> Result<usize, String> {
 
 /// How a case is run.
 enum Run {
-    By(fn(&Options, &str) -> io::Result<Figures>),
+    /// In so many seconds, about.
+    By(f64, fn(&Options, &str) -> io::Result<Figures>),
     Kill(&'static kill::Size),
     Solo(&'static Solo),
     Game(&'static Game),
@@ -217,7 +220,7 @@ enum Run {
 impl Run {
     fn run(&self, options: &Options, name: &str, report: &mut Report) -> io::Result<()> {
         let figures = match self {
-            Run::By(case) => case(options, name)?,
+            Run::By(_, case) => case(options, name)?,
             Run::Kill(size) => options.kill(name, size)?,
             Run::Solo(case) => case.run(&options.sample(name, 1, 6))?,
             Run::Death(case) => case.run(&options.plan(name, options.kills))?,
@@ -231,31 +234,34 @@ impl Run {
     /// How long it takes, in seconds or so: only counts beside that of the others.
     fn weight(&self, options: &Options) -> f64 {
         let rounds = options.rounds as f64;
-        match self {
-            Run::By(_) => rounds,
-            Run::Solo(_) => rounds * 0.05,
+        let seconds = match self {
+            // Each gets its part of the time.
+            _ if options.quick => 1.0,
+            Run::By(seconds, _) => seconds * rounds / 31.0,
+            Run::Solo(_) => rounds * 0.03,
             Run::Game(case) => rounds * 0.03 * case.entries.len() as f64 + 0.1 * case.members as f64,
-            Run::Death(case) => options.kills as f64 * 0.015 * case.entries.len() as f64,
+            Run::Death(case) => options.kills as f64 * 0.01 * case.entries.len() as f64,
             Run::Kill(size) if size.is_large() => options.large_kills as f64 * size.memory as f64 / 1e9,
             Run::Kill(_) => options.kills as f64 * 0.03,
-            Run::Killed => 20.0,
-        }
+            Run::Killed => 30.0,
+        };
+        seconds.min(options.budget.as_secs_f64())
     }
 }
 
 /// All cases, by their names.
 fn all_cases() -> Vec<(&'static str, Run)> {
     let mut all = vec![
-        ("mutex/contended", Run::By(Options::contention)),
-        ("mutex/stopped", Run::By(Options::stopped)),
-        (open::NAME, Run::By(Options::open)),
-        (create::NAME, Run::By(Options::create)),
-        ("region/attach", Run::By(Options::attach)),
-        ("region/memory", Run::By(Options::memory)),
-        (spawn::NAME, Run::By(Options::spawn)),
-        (pool::MAPS, Run::By(Options::pool_maps)),
-        (pool::KILLS, Run::By(Options::pool_kills)),
-        ("array/copy", Run::By(Options::copies)),
+        ("mutex/contended", Run::By(31.0, Options::contention)),
+        ("mutex/stopped", Run::By(7.0, Options::stopped)),
+        (open::NAME, Run::By(5.0, Options::open)),
+        (create::NAME, Run::By(60.0, Options::create)),
+        ("region/attach", Run::By(10.0, Options::attach)),
+        ("region/memory", Run::By(1.0, Options::memory)),
+        (spawn::NAME, Run::By(2.0, Options::spawn)),
+        (pool::MAPS, Run::By(2.0, Options::pool_maps)),
+        (pool::KILLS, Run::By(40.0, Options::pool_kills)),
+        ("array/copy", Run::By(9.0, Options::copies)),
     ];
     all.extend(kill::SIZES.iter().map(|size| (size.case, Run::Kill(size))));
     all.extend(cases::SOLOS.iter().map(|case| (case.name, Run::Solo(case))));

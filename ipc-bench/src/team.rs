@@ -213,6 +213,10 @@ impl Game {
     /// for too few rounds.
     pub fn run(&self, settings: &Settings) -> io::Result<Figures> {
         stats::check_rounds(settings.plan.rounds)?;
+        let pair = Pair::choose()?;
+        if self.cpus == Cpus::Two && pair.first == pair.second {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "it needs two CPUs, and may use only one"));
+        }
         let mut teams = Vec::new();
         let mut absent = String::new();
         for entry in self.entries {
@@ -254,7 +258,7 @@ impl Game {
         }
         let conditions = format!(
             "{}; about {:?} per sample; {}{absent}",
-            self.cpus.describe(&Pair::choose()?, self.members),
+            self.cpus.describe(&pair, self.members),
             settings.sample,
             self.conditions
         );

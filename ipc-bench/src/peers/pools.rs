@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cases::pool::{check, square, timed};
+use crate::progress;
 use crate::stats::Candidate;
 
 /// The names in results.
@@ -30,7 +31,7 @@ pub(crate) fn all(workers: usize, tasks: u64, chunk: usize) -> io::Result<Vec<Ca
     for (name, script) in SCRIPTS {
         match Interpreter::start(script, workers, tasks, chunk) {
             Ok(mut interpreter) => all.push(Candidate::new(name, move || interpreter.map())),
-            Err(error) => eprintln!("{name} is left out: {error}"),
+            Err(error) => progress::note(&format!("{name} is left out: {error}")),
         }
     }
     Ok(all)
