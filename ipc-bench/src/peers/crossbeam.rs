@@ -1,4 +1,6 @@
 //! The crate crossbeam-channel: a bounded channel between threads of a process.
+//!
+//! Used as its documentation says: `bounded`, both ends cloned for each thread, and the `send` and `recv` that block.
 
 use std::io;
 

@@ -1,5 +1,6 @@
 //! The crate rtrb: a ring for one producer and one consumer, in two threads of a process.
 //!
+//! Used as its documentation says: `RingBuffer::new`, each end moved into its thread, `push` and `pop` until they succeed.
 //! It has no way of waiting, so both sides look again and again. Batches are copied by the calls for whole
 //! slices, which are its chunks with a `memcpy`.
 

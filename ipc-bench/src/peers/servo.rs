@@ -1,5 +1,6 @@
 //! Servo's crate ipc-channel: its channel of bytes, which on Linux is a Unix socket.
 //!
+//! Used as its documentation says: `IpcOneShotServer` to find each other, by which the end of a `bytes_channel` is sent, and then `send` and `recv`.
 //! It gives a new vector for each message, which is copied out of there, as the others copy out.
 
 use std::cell::Cell;
