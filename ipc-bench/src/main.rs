@@ -44,9 +44,9 @@ Options:
   --large-kills N      kills per lock with victims of 256 MiB and more (default
                        100)
   --small-pages        large victims use no huge pages (slow)
-  --budget SECONDS     begin no round of a case after this time (default 45:
-                       some ten minutes for all cases; 1000 kills of large
-                       victims or of many take longer)
+  --budget SECONDS     begin no round of a case after this time (default 45;
+                       1000 kills of large victims or with many waiters take
+                       longer)
   --help               print this
 
 All ratios are what ours costs by what the other costs, of times as of rates:
