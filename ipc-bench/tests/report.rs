@@ -15,6 +15,14 @@ const BOUND: Duration = Duration::from_secs(120);
 fn bench(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_shmkit-bench"));
     command.args(arguments);
+    let heed_interrupts = || {
+        // SAFETY: async-signal-safe, and touches no memory.
+        unsafe { libc::signal(libc::SIGINT, libc::SIG_DFL) };
+        Ok(())
+    };
+    // What runs in the background of a script ignores Ctrl-C, and so would its children.
+    // SAFETY: the closure does only what a child may do between fork and exec.
+    unsafe { command.pre_exec(heed_interrupts) };
     command
 }
 
