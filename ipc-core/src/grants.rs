@@ -82,7 +82,11 @@ impl Grants {
     /// Refuses one more than there can be.
     fn check_number(&self) -> Result<(), Error> {
         let found = self.objects.len();
-        if found < MOST_OBJECTS { Ok(()) } else { Err(Error::Corrupted { what: "number of objects", found: found as u64 }) }
+        if found < MOST_OBJECTS {
+            Ok(())
+        } else {
+            Err(Error::Corrupted { what: "number of objects", found: found as u64 })
+        }
     }
 
     fn is_inserting_at(&self, place: &Range<usize>) -> bool {
