@@ -6,6 +6,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::AsFd;
+use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
@@ -15,27 +16,35 @@ use shmkit::{
 
 use common::{Child, Name, Net, Parent, Party, Stage, become_nobody, fork, party, prompt, roles, unshare_pids};
 
-roles!(party, filtered, without_proc, without_proc_alone, other_namespace);
+roles!(party, filtered, forbidden, without_proc, without_proc_alone, other_namespace);
 
 // System calls that are not to be had.
 
-/// Lets these system calls fail from now on, as they do on a kernel that does not know them.
-fn keep_away(calls: &[libc::c_long]) {
-    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+/// From now on, this comes of the system call.
+fn keep_away(call: libc::c_long, action: SeccompAction) {
+    let rules: BTreeMap<_, _> = [(call, Vec::new())].into();
     let arch: TargetArch = std::env::consts::ARCH.try_into().expect("a known architecture");
-    let no_such_call = SeccompAction::Errno(libc::ENOSYS as u32);
-    let filter = SeccompFilter::new(rules, SeccompAction::Allow, no_such_call, arch).expect("a filter");
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch).expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
     seccompiler::apply_filter_all_threads(&program).expect("a filtered process");
 }
 
-// Takes part without some system calls.
+// Takes part without some system calls: one that fails, as it does on a kernel that does not know it, and one that nobody is to make at all.
 fn filtered(parent: &mut Parent) {
-    keep_away(&[libc::SYS_futex_waitv, libc::SYS_membarrier]);
+    keep_away(libc::SYS_futex_waitv, SeccompAction::Errno(libc::ENOSYS as u32));
+    keep_away(libc::SYS_membarrier, SeccompAction::KillProcess);
     // SAFETY: no memory is involved.
     let asked = unsafe { libc::syscall(libc::SYS_futex_waitv, 0, 0, 0, 0, 0) };
     assert_eq!((asked, std::io::Error::last_os_error().raw_os_error()), (-1, Some(libc::ENOSYS)));
     party(parent);
+}
+
+// Makes the call that nobody is to make.
+fn forbidden(parent: &mut Parent) {
+    keep_away(libc::SYS_membarrier, SeccompAction::KillProcess);
+    // SAFETY: no memory is involved.
+    unsafe { libc::syscall(libc::SYS_membarrier, 0, 0, 0) };
+    parent.say("alive");
 }
 
 /// Of two who play `role`, and one who does not, each finds the death of each.
@@ -56,6 +65,13 @@ fn recover(role: &str) {
 #[test]
 fn without_futex_waitv_and_membarrier_deaths_are_found_all_the_same() {
     recover("filtered");
+}
+
+#[test]
+fn one_who_asked_for_a_membarrier_would_not_have_come_through() {
+    let mut forbidden = Child::spawn("forbidden", &[]);
+
+    assert_eq!(forbidden.reap().signal(), Some(libc::SIGSYS));
 }
 
 // No /proc.

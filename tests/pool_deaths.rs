@@ -302,6 +302,13 @@ fn workers_that_end_before_they_begin_break_the_pool() {
 }
 
 #[test]
+fn workers_that_are_all_killed_before_they_begin_break_the_pool_in_the_end() {
+    let pool = PoolOptions::new().workers(1).initializer(|()| kill(std::process::id()), ()).build().expect("a pool");
+    let error = pool.submit(square, 1).get_timeout(3 * BOUND).expect_err("no worker");
+    assert!(matches!(&error, TaskError::Broken { what, .. } if what.contains("signal 9")), "{error}");
+}
+
+#[test]
 fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it() {
     fn fork_with_a_pool(_: ()) -> bool {
         let pool = Pool::new(1).expect("a pool");

@@ -183,10 +183,10 @@ macro_rules! sending {
             ///
             /// As the method of the same name where peers are trusted.
             pub fn try_send(&mut self, message: $message) -> Result<(), SendError<$back>> {
-                if let Some(error) = self.wrong() {
-                    return Err(SendError::Failed { message: $give_back(message), error });
+                match self.check() {
+                    Ok(()) => self.end.try_send(message),
+                    Err(error) => Err(SendError::Failed { message: $give_back(message), error }),
                 }
-                self.end.try_send(message)
             }
 
             /// Sends a message, waiting for room for at most `timeout`.
@@ -211,7 +211,7 @@ macro_rules! receiving {
             ///
             /// As the method of the same name where peers are trusted.
             pub fn try_recv(&mut self) -> Result<$message, RecvError> {
-                self.wrong().map_or(Ok(()), Err)?;
+                self.check()?;
                 self.receiver().try_recv()
             }
 
@@ -246,6 +246,7 @@ macro_rules! frames {
             ///
             /// As the method of the same name where peers are trusted.
             pub fn try_recv_into(&mut self, buffer: &mut [u8]) -> Result<usize, RecvError> {
+                self.check()?;
                 self.receiver().try_recv_into(buffer)
             }
 
@@ -297,6 +298,7 @@ impl<T: Pod + Described> UntrustedEnd<Sender<T>> {
     ///
     /// As there.
     pub fn try_send_slice(&mut self, messages: &[T]) -> Result<usize, SendError<()>> {
+        self.check().map_err(|error| SendError::Failed { message: (), error })?;
         self.end.try_send_slice(messages)
     }
 
@@ -313,6 +315,7 @@ impl<T: Pod + Described> UntrustedEnd<Receiver<T>> {
     ///
     /// As there.
     pub fn try_recv_slice(&mut self, messages: &mut [T]) -> Result<usize, RecvError> {
+        self.check()?;
         self.end.try_recv_slice(messages)
     }
 
@@ -374,9 +377,10 @@ impl UntrustedEnd<BytePipe> {
 }
 
 impl<E> UntrustedEnd<E> {
-    /// What is wrong with the end, if a wait for several things has found out.
-    fn wrong(&self) -> Option<Error> {
-        self.usurper.map(|found| Error::Corrupted { what: "owner of an end of a channel", found })
+    /// Refuses what does not wait if a wait for several things has found out that the end is another's. That wait takes it for ready from then on, so
+    /// whoever was sent here by it is told why.
+    fn check(&self) -> Result<(), Error> {
+        self.usurper.map_or(Ok(()), |found| Err(Error::Corrupted { what: "owner of an end of a channel", found }))
     }
 
     /// A half of the same.

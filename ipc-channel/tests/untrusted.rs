@@ -12,6 +12,7 @@ use shmkit_channel::{
     BytePipe, ByteReceiver, ByteSender, ChannelOptions, Pipe, QueueOptions, Receiver, RecvError, SendError, Sender,
     UntrustedEnd, UntrustedQueue,
 };
+use shmkit_core::wait::Source;
 use shmkit_core::{Deadline, Error, UntrustedRegion, wait_any};
 
 const MOMENT: Duration = Duration::from_millis(20);
@@ -93,6 +94,18 @@ fn a_frame_in_one_piece_that_is_longer_than_allowed_is_refused() {
     assert_eq!(rx.try_recv_into(&mut [0; 100]).expect("a frame"), 100);
 }
 
+/// Says that the only end there is in a region is somebody else's: its owner's token stands first in the table, and once behind that, perhaps in a later
+/// generation.
+fn usurp(region: &UntrustedRegion) {
+    let file = File::from(region.as_fd().try_clone_to_owned().expect("a descriptor"));
+    let mut bytes = [0; 20_000];
+    file.read_exact_at(&mut bytes, 384).expect("to be read");
+    let identity = |word: &[u8]| u64::from_le_bytes(word.try_into().expect("a word")) >> 28;
+    let of_owner = |word: &[u8]| identity(word) == identity(&bytes[..8]);
+    let end = bytes.chunks_exact(8).skip(1).position(of_owner).expect("the end of the channel");
+    file.write_all_at(&[0x55; 8], 384 + 8 * (end as u64 + 1)).expect("to be scribbled on");
+}
+
 #[test]
 fn an_end_that_somebody_scribbles_over_does_not_end_the_wait_for_others() {
     let (bad, good) = (region(), region());
@@ -101,20 +114,38 @@ fn an_end_that_somebody_scribbles_over_does_not_end_the_wait_for_others() {
     let mut sender = UntrustedEnd::<Sender<u64>>::open_in(&good, "way").expect("the other end");
     let deadline = || Deadline::after(LONG);
 
-    // The end is said to be somebody else's: its owner's token stands first in the table, and once behind that, perhaps in a later generation.
-    let file = File::from(bad.as_fd().try_clone_to_owned().expect("a descriptor"));
-    let mut bytes = [0; 20_000];
-    file.read_exact_at(&mut bytes, 384).expect("to be read");
-    let identity = |word: &[u8]| u64::from_le_bytes(word.try_into().expect("a word")) >> 28;
-    let of_owner = |word: &[u8]| identity(word) == identity(&bytes[..8]);
-    let end = bytes.chunks_exact(8).skip(1).position(of_owner).expect("the end of the channel");
-    file.write_all_at(&[0x55; 8], 384 + 8 * (end as u64 + 1)).expect("to be scribbled on");
+    usurp(&bad);
     assert_eq!(wait_any(&mut [&mut sound, &mut scribbled], deadline()).expect("no failure"), Some(1));
     assert!(matches!(scribbled.try_recv(), Err(RecvError::Failed(Error::Corrupted { .. }))));
 
     sender.try_send(7).expect("room");
     assert_eq!(wait_any(&mut [&mut sound, &mut scribbled], deadline()).expect("no failure"), Some(0));
     assert_eq!(sound.try_recv().expect("a message"), 7);
+}
+
+#[test]
+fn whoever_is_told_that_an_end_is_ready_which_is_not_its_owners_any_more_gets_an_error_from_every_attempt() {
+    let regions = [(); 4].map(|()| region());
+    let mut options = ChannelOptions::new();
+    let mut sender = options.capacity(1).create_in_untrusted::<Sender<u64>>(&regions[0], "way").expect("room");
+    sender.try_send(1).expect("room");
+    let mut receiver = options.create_in_untrusted::<Receiver<u64>>(&regions[1], "way").expect("room");
+    let mut frames = options.create_in_untrusted::<ByteReceiver>(&regions[2], "way").expect("room");
+    let mut writer = options.create_in_untrusted::<ByteSender>(&regions[3], "way").expect("room");
+    while writer.try_send(&[0; 8]).is_ok() {}
+    regions.iter().for_each(usurp);
+    let sources: [&mut dyn Source; 4] = [&mut sender, &mut receiver, &mut frames, &mut writer];
+    for source in sources {
+        assert_eq!(wait_any(&mut [source], Deadline::after(LONG)).expect("no failure"), Some(0));
+    }
+
+    assert!(matches!(sender.try_send(2), Err(SendError::Failed { message: 2, error: Error::Corrupted { .. } })));
+    assert!(matches!(sender.try_send_slice(&[2]), Err(SendError::Failed { error: Error::Corrupted { .. }, .. })));
+    assert!(matches!(receiver.try_recv(), Err(RecvError::Failed(Error::Corrupted { .. }))));
+    assert!(matches!(receiver.try_recv_slice(&mut [0]), Err(RecvError::Failed(Error::Corrupted { .. }))));
+    assert!(matches!(frames.try_recv(), Err(RecvError::Failed(Error::Corrupted { .. }))));
+    assert!(matches!(frames.try_recv_into(&mut [0; 8]), Err(RecvError::Failed(Error::Corrupted { .. }))));
+    assert!(matches!(writer.try_send(&[0; 8]), Err(SendError::Failed { error: Error::Corrupted { .. }, .. })));
 }
 
 #[test]

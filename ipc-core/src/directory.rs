@@ -40,7 +40,7 @@ pub(crate) const MAX_NAME: usize = 255;
 const MAX_TYPE: usize = 1024;
 
 /// Among peers that are not trusted: how many objects are looked at, and for how long the lock is waited for.
-const MOST_OBJECTS: usize = 1 << 14;
+pub(crate) const MOST_OBJECTS: usize = 1 << 14;
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The head of the directory.

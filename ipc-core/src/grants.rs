@@ -5,17 +5,23 @@
 //! different sizes at once, or write an object there plainly, and that is undefined whoever has written the directory. So what was given out is
 //! noted down here, in private memory: what overlaps with it and is not the very same thing is refused, and so is a record that lies there.
 //!
+//! A directory that shows something else at each look would have this list grow for ever. No honest one has more objects than are looked at, so
+//! that is its bound, and as they do not overlap, those that a place might overlap with are found in few steps.
+//!
 //! All of it happens under the registry's lock, record by record. A child that is forked meanwhile finds it whole.
 
 use core::ops::Range;
+use std::collections::BTreeMap;
 
+use crate::directory::MOST_OBJECTS;
 use crate::error::Error;
 use crate::identity::{self, Token};
 
 /// What has been given out of one region.
 #[derive(Debug, Default)]
 pub(crate) struct Grants {
-    objects: Vec<Grant>,
+    /// By where they begin.
+    objects: BTreeMap<usize, Grant>,
     /// Where a thread is just inserting something, and of which process it is.
     inserting: Option<(Range<usize>, Token)>,
 }
@@ -34,7 +40,9 @@ pub(crate) struct Grant {
 impl Grants {
     /// Refuses to have `place` read as a part of the directory if it is something else.
     pub(crate) fn check(&self, place: &Range<usize>) -> Result<(), Error> {
-        if self.is_inserting_at(place) || self.objects.iter().any(|object| overlap(&object.place, place)) {
+        // Of those that begin before its end, the last one is also the last to end.
+        let last = self.objects.range(..place.end).next_back();
+        if self.is_inserting_at(place) || last.is_some_and(|(_, object)| overlap(&object.place, place)) {
             return Err(overlapping(place));
         }
         Ok(())
@@ -42,11 +50,12 @@ impl Grants {
 
     /// Notes that an object is given out.
     pub(crate) fn add(&mut self, object: Grant) -> Result<(), Error> {
-        if self.objects.contains(&object) || object.place.is_empty() {
+        if self.objects.get(&object.place.start) == Some(&object) || object.place.is_empty() {
             return Ok(());
         }
         self.check(&object.place)?;
-        self.objects.push(object);
+        self.check_number()?;
+        self.objects.insert(object.place.start, object);
         Ok(())
     }
 
@@ -57,6 +66,7 @@ impl Grants {
             return Err(overlapping(&place));
         }
         self.check(&place)?;
+        self.check_number()?;
         self.inserting = Some((place, own));
         Ok(())
     }
@@ -65,7 +75,17 @@ impl Grants {
     pub(crate) fn end(&mut self, object: Grant) {
         self.inserting = None;
         if !object.place.is_empty() {
-            self.objects.push(object);
+            self.objects.insert(object.place.start, object);
+        }
+    }
+
+    /// Refuses one more than there can be.
+    fn check_number(&self) -> Result<(), Error> {
+        let found = self.objects.len();
+        if found < MOST_OBJECTS {
+            Ok(())
+        } else {
+            Err(Error::Corrupted { what: "number of objects", found: found as u64 })
         }
     }
 
@@ -118,6 +138,19 @@ mod tests {
 
         assert!(grants.check(&(100..148)).is_err());
         grants.check(&(128..176)).expect("behind it");
+    }
+
+    #[test]
+    fn no_more_is_noted_than_an_honest_directory_has_objects() {
+        let mut grants = Grants::default();
+        (0..MOST_OBJECTS).for_each(|at| grants.add(object(at..at + 1)).expect("as many as there may be"));
+
+        let own = crate::registry::ensure_token().expect("a token");
+        let more = MOST_OBJECTS..MOST_OBJECTS + 1;
+        for refused in [grants.begin(more.clone(), own), grants.add(object(more))] {
+            assert!(matches!(refused, Err(Error::Corrupted { what: "number of objects", .. })), "{refused:?}");
+        }
+        grants.add(object(7..8)).expect("one that was given out before");
     }
 
     #[test]

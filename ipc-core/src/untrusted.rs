@@ -53,7 +53,8 @@ pub unsafe trait HostileSafe: ShmSafe {}
 
 macro_rules! hostile_safe {
     ($($ty:ident)*) => {$(
-        // SAFETY: every bit pattern is a value, and each method is one instruction, or a loop of the caller's own.
+        // SAFETY: every bit pattern is a value, and each method is one instruction, a loop of the caller's own, or a few that the compiler makes a loop of
+        // on some processors: to keep such a loop going, a peer would have to write between its load and its exchange each time.
         unsafe impl HostileSafe for $ty {}
     )*};
 }

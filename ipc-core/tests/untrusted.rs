@@ -4,7 +4,7 @@
 
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
@@ -185,6 +185,31 @@ fn an_insertion_ends_though_a_living_one_keeps_the_directory_locked() {
     assert!(matches!(inserted, Err(Error::Busy)), "{inserted:?}");
     assert!(start.elapsed() < Duration::from_secs(10));
     region.objects().expect("to look needs no lock");
+}
+
+/// Locks `len` bytes of a file from `start` on, which need not exist, for whoever has the file open as this.
+fn lock_bytes(file: &File, start: i64, len: i64) {
+    let (kind, whence) = (libc::F_WRLCK as libc::c_short, libc::SEEK_SET as libc::c_short);
+    let lock = libc::flock { l_type: kind, l_whence: whence, l_start: start, l_len: len, l_pid: 0 };
+    // SAFETY: `lock` is one to be read.
+    let locked = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_OFD_SETLK, &raw const lock) };
+    assert_eq!(locked, 0, "{}", std::io::Error::last_os_error());
+}
+
+#[test]
+fn the_search_for_an_entry_ends_although_hostile_locks_make_each_attempt_take_long() {
+    const CLAIMS: i64 = (1 << 62) + 1;
+    let region = RegionOptions::new().participants(4096).anonymous_untrusted(1).expect("a region");
+    let (file, descriptor) = (file(&region), descriptor(&region));
+    drop(region);
+    // All entries, and much that the kernel looks at before it comes to them.
+    lock_bytes(&file, CLAIMS, 4096);
+    (1..6000).for_each(|index| lock_bytes(&file, CLAIMS - 2 * index, 1));
+
+    let opened = UntrustedRegion::from_fd(descriptor);
+
+    // Somebody who had looked at all entries would know that there is none.
+    assert!(matches!(opened, Err(Error::Busy)), "{opened:?}");
 }
 
 #[test]

@@ -130,6 +130,32 @@ fn a_vector_of_another_size_than_its_capacity_says_is_not_opened() {
 }
 
 #[test]
+fn a_vector_that_is_longer_than_its_capacity_is_corrupted_for_all_that_is_done_with_it() {
+    const LEN: u64 = 17;
+    let (target, vec) = vec();
+    vec.extend_from_slice(&[1, 2, 3, 4, 5]).expect("room");
+    assert_eq!(target.read(LEN), 5);
+    let is_corrupted = |error: Option<VecError>| matches!(error, Some(VecError::Failed(Error::Corrupted { .. })));
+
+    for len in [6, 7, 10, 11, 1 << 32, u64::MAX] {
+        target.write(LEN, len);
+        let calls = [
+            vec.len().err(),
+            vec.get(0).err(),
+            vec.get(4).err(),
+            vec.set(4, 7).err(),
+            vec.update(4, |value| *value = 7).err(),
+            vec.push(7).err(),
+            vec.extend([7, 7]).err(),
+            vec.pop().err(),
+            vec.iter().next().and_then(Result::err),
+        ];
+        assert!(calls.into_iter().all(is_corrupted), "{len}");
+    }
+    target.assert_guard();
+}
+
+#[test]
 fn a_chain_that_leads_in_a_circle_or_nowhere_is_corrupted() {
     for (next, what) in [(1_u64, "chain"), (6, "link"), (u64::from(u32::MAX), "link")] {
         let (target, map) = map();

@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -44,7 +44,9 @@ fn task((number, bytes): (usize, Vec<u8>)) -> (usize, Vec<u8>) {
 pub struct Work {
     submitter: Submitter,
     is_over: Arc<AtomicBool>,
-    thread: JoinHandle<Result<u64, String>>,
+    /// How many tasks there were in batches that are done.
+    tasks: Arc<AtomicU64>,
+    thread: JoinHandle<Result<(), String>>,
 }
 
 impl Work {
@@ -58,20 +60,19 @@ impl Work {
         let mut options = PoolOptions::new();
         options.workers(WORKERS).name("soak").initializer(|runs| drop(RUNS.set(runs)), runs.clone());
         let pool = options.build().map_err(io::Error::other)?;
-        let (submitter, is_over) = (Submitter::clone(&pool), Arc::new(AtomicBool::new(false)));
-        let of_thread = Arc::clone(&is_over);
+        let (submitter, is_over, tasks) = (Submitter::clone(&pool), Arc::default(), Arc::default());
+        let (over, done): (Arc<AtomicBool>, Arc<AtomicU64>) = (Arc::clone(&is_over), Arc::clone(&tasks));
         let thread = thread::spawn(move || {
             let mut random = Random::new(seed);
-            let mut tasks = 0;
-            while !of_thread.load(Acquire) {
+            while !over.load(Acquire) {
                 batch(&pool, &runs, &mut random)?;
-                tasks += BATCH as u64;
+                done.fetch_add(BATCH as u64, Relaxed);
             }
             pool.close();
             pool.join();
-            Ok(tasks)
+            Ok(())
         });
-        Ok(Self { submitter, is_over, thread })
+        Ok(Self { submitter, is_over, tasks, thread })
     }
 
     /// Kills one of its workers.
@@ -94,6 +95,11 @@ impl Work {
         Some(pid)
     }
 
+    /// How many tasks there were so far.
+    pub fn tasks(&self) -> u64 {
+        self.tasks.load(Relaxed)
+    }
+
     /// Ends it; says how many tasks there were.
     ///
     /// # Errors
@@ -101,7 +107,8 @@ impl Work {
     pub fn end(self) -> io::Result<u64> {
         self.is_over.store(true, Release);
         let ended = self.thread.join().unwrap_or_else(|_| Err("a panic".to_owned()));
-        ended.map_err(|what| io::Error::other(format!("the pool: {what}")))
+        ended.map_err(|what| io::Error::other(format!("the pool: {what}")))?;
+        Ok(self.tasks.load(Relaxed))
     }
 
     /// Whether it goes on; it ends by itself of a violation.

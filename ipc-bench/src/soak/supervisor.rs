@@ -110,6 +110,7 @@ pub fn run(settings: &Settings, mut progress: impl FnMut(Duration, &Outcome)) ->
         if begin.elapsed().as_secs() > told {
             told = begin.elapsed().as_secs();
             crew.count(&mut outcome);
+            outcome.tasks = pool.tasks();
             progress(begin.elapsed(), &outcome);
         }
     }

@@ -74,14 +74,10 @@ pub(crate) fn create_unnamed(mode: u32) -> io::Result<OwnedFd> {
     Ok(file)
 }
 
-/// Gives an unnamed file its name; fails with `AlreadyExists` if that is taken.
+/// Gives an unnamed file its name; fails with `AlreadyExists` if that is taken. By then, the file has been opened anew, so there is a `/proc`.
 pub(crate) fn link(file: impl AsFd, path: &CStr) -> io::Result<()> {
-    let through_proc = proc_path(&file)?;
-    match unistd::linkat(AT_FDCWD, through_proc.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW) {
-        // No /proc: newer kernels let the opener of a file link it directly.
-        Err(Errno::ENOENT) => Ok(unistd::linkat(file, c"", AT_FDCWD, path, AtFlags::AT_EMPTY_PATH)?),
-        linked => Ok(linked?),
-    }
+    unistd::linkat(AT_FDCWD, proc_path(file)?.as_c_str(), AT_FDCWD, path, AtFlags::AT_SYMLINK_FOLLOW)?;
+    Ok(())
 }
 
 /// A new memory file.

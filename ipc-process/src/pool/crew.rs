@@ -43,7 +43,8 @@ const TURN: usize = 256;
 /// So many workers in a row that end before they have begun mean that none will; or, if they are killed, that there is no hurry to start others.
 const FALSE_STARTS: u32 = 10;
 
-/// How long after a worker could not be started that is tried again, and how often, if there is none at all.
+/// How long after a worker could not be started that is tried again, and how often, if there is none at all; or, if all are killed before they have begun,
+/// how often in each place.
 const PAUSE: Duration = Duration::from_millis(100);
 const ATTEMPTS: u32 = 50;
 
@@ -218,13 +219,14 @@ impl Crew {
         }
     }
 
-    /// A worker has ended before it had begun. One that was killed was not to blame.
+    /// A worker has ended before it had begun. One that was killed was not to blame, unless it happens to all of them for some time.
     fn note_false_start(&mut self, cause: &Cause) {
         self.false_starts += 1;
         if self.false_starts < FALSE_STARTS {
             return;
         }
-        if let Cause::WorkerDied { signal: Some(libc::SIGKILL | libc::SIGTERM), .. } = cause {
+        let was_killed = matches!(cause, Cause::WorkerDied { signal: Some(libc::SIGKILL | libc::SIGTERM), .. });
+        if was_killed && self.false_starts < ATTEMPTS * self.size() as u32 {
             self.retry = Some(Instant::now() + PAUSE);
         } else {
             let what = format!("its workers end before they have begun; {}", cause.error(&"the last one"));

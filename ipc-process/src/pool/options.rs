@@ -91,7 +91,8 @@ impl PoolOptions {
     }
 
     /// What each worker does first, also one that takes the place of another: to open what the tasks need, for example. If it panics, the pool is broken: all tasks end in
-    /// [`TaskError::Broken`](super::TaskError::Broken), with what it said.
+    /// [`TaskError::Broken`](super::TaskError::Broken), with what it said. So it is if it ends its worker again and again: at once if the worker exits, and
+    /// after some seconds if it is killed.
     #[track_caller]
     pub fn initializer<A: Serialize + DeserializeOwned>(&mut self, f: fn(A), args: A) -> &mut Self {
         let task = Name::Of(type_name::<fn(A)>(), Location::caller()).to_string();
