@@ -390,8 +390,8 @@ fn one_who_dies_while_mending_leaves_it_to_the_next() {
             move || assert!(matches!(get(&map, key), Some(1 | 2)))
         });
         thread.join().unwrap();
-        reader.join().unwrap();
         survivor.sweep();
+        reader.join().unwrap();
         assert_eq!(get(&map, second), None);
         assert_holds(&map, 1);
         end(&region, []);
