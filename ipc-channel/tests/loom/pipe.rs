@@ -78,27 +78,6 @@ fn messages_arrive_whole_and_in_order_over_the_ends_of_cells() {
     explore(2, || stream(2, 4, || ()));
 }
 
-/// One message fills a cell, and there are two cells: the third goes where the first was. What its sender has not seen received, it would
-/// write under the eyes of the receiver.
-#[test]
-fn a_message_is_written_over_only_after_it_was_received() {
-    explore(2, || {
-        let (_, [sending, receiving]) = processes();
-        let channel = Channel::<[u64; 7]>::new(1, false);
-        let thread = spawn(&sending, {
-            let channel = channel.clone();
-            move || {
-                let mut tx = channel.sender().expect("an end");
-                (0..3).for_each(|number| tx.send([number; 7]).expect("room"));
-            }
-        });
-        receiving.act();
-        let mut rx = channel.receiver().expect("an end");
-        (0..3).for_each(|number| assert_eq!(rx.recv().expect("a message"), [number; 7]));
-        thread.join().unwrap();
-    });
-}
-
 #[test]
 fn wake_ups_for_no_reason_change_nothing() {
     explore(2, || stream(1, 2, futex::disturb));

@@ -53,23 +53,6 @@ fn messages_arrive_whole_and_in_order_also_when_the_queue_is_full() {
     });
 }
 
-/// There are two cells: the third message goes where the first was. What its producer has not seen received, it would write under the eyes of the
-/// consumer.
-#[test]
-fn a_message_is_written_over_only_after_it_was_received() {
-    explore(2, || {
-        let (_, [consumer, producer]) = processes();
-        let queue = Queue::model(1);
-        let thread = spawn(&producer, {
-            let queue = queue.clone();
-            move || (1..=3).for_each(|number| queue.send(message(number)).expect("room"))
-        });
-        consumer.act();
-        (1..=3).for_each(|expected| assert_eq!(number(queue.recv().expect("a message")), expected));
-        thread.join().unwrap();
-    });
-}
-
 #[test]
 fn several_messages_of_one_cell_are_counted_by_its_header() {
     explore(3, || {

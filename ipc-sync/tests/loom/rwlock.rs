@@ -8,7 +8,6 @@ use loom::cell::UnsafeCell;
 use shmkit_core::crash_point;
 use shmkit_core::shim::explore::{explore, explore_deaths, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
-use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{LockError, LockResult, Poison, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -140,26 +139,6 @@ fn write(board: &Board) {
 }
 
 fn nothing(_: &Board) {}
-
-/// Whoever finds the token of a newcomer in a cell must find it among the participants, or would come in beside it.
-#[test]
-fn one_who_has_just_come_and_reads_is_not_taken_for_dead() {
-    explore(2, || {
-        let region = Attachment::new(2);
-        let board = Board::new();
-        let resident = Process::join(&region, 1);
-        let coming = loom::thread::spawn({
-            let (region, board) = (Arc::clone(&region), Arc::clone(&board));
-            move || {
-                Process::join(&region, 2).act();
-                board.read();
-            }
-        });
-        resident.act();
-        assert!(!board.write());
-        coming.join().unwrap();
-    });
-}
 
 #[test]
 fn a_reader_and_a_writer_exclude_each_other_and_none_is_forgotten() {
