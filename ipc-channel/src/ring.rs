@@ -250,6 +250,8 @@ impl Place {
     pub(crate) fn store<T: Pod + Described>(&self, ring: &Shared<T>, messages: &[T]) {
         let bytes = bytemuck::cast_slice(messages);
         if Ring::<T>::IS_WORDS {
+            #[cfg(ipc_loom)]
+            ring.watch_store(self.first_byte::<T>(), bytes.len());
             // Few words, mostly a number that the compiler knows: faster than a copy of any length.
             for (shared, word) in self.words(ring, messages.len()).iter().zip(bytes.chunks_exact(WORD)) {
                 shared.store(u64::from_ne_bytes(word.try_into().unwrap_or_default()), Relaxed);
@@ -265,6 +267,8 @@ impl Place {
         let count = messages.len();
         let bytes = bytemuck::cast_slice_mut(messages);
         if Ring::<T>::IS_WORDS {
+            #[cfg(ipc_loom)]
+            ring.watch_load(self.first_byte::<T>(), bytes.len());
             for (shared, word) in self.words(ring, count).iter().zip(bytes.chunks_exact_mut(WORD)) {
                 word.copy_from_slice(&shared.load(Relaxed).to_ne_bytes());
             }

@@ -46,7 +46,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use crate::crash_point;
 use crate::identity::{FLAG, Token};
 use crate::shim::futex;
-use crate::shim::{AtomicU32, AtomicU64};
+use crate::shim::{AtomicU32, AtomicU64, fence};
 
 /// In `tokens[i]`: its owner is dead, and this may not have been told to all.
 pub(crate) const DEAD: u64 = FLAG;
@@ -210,8 +210,9 @@ impl Participants<'_> {
             pid_namespace: entry.pid_namespace.load(Relaxed),
             name,
         };
-        // The entry is rewritten only while its token is gone: if it still stands, the card is of one piece.
-        core::sync::atomic::fence(Acquire);
+        // The entry is rewritten only while its token is gone: if it still stands, the card is of one piece. Acquire pairs with the Release
+        // fence in `attach`.
+        fence(Acquire);
         (self.tokens[index].load(Relaxed) == word).then_some(card)
     }
 
@@ -223,6 +224,8 @@ impl Participants<'_> {
             // Its lock is free: that is proof enough.
             self.bury(index, stale);
         }
+        // Pairs with the Acquire fence in `card`: whoever has read something of the new entry does not find the old token any more.
+        fence(Release);
         let entry = &self.entries[index];
         entry.pid.store(card.pid, Relaxed);
         entry.pid_namespace.store(card.pid_namespace, Relaxed);

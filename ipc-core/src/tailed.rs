@@ -301,14 +301,31 @@ mod model {
     use core::sync::atomic::Ordering::Relaxed;
     use std::sync::Arc;
 
+    use loom::cell::UnsafeCell;
+
     use super::WORD;
     use crate::shim::AtomicU64;
 
     /// What a model has in the place of an object in a region: copies move whole words, as relaxed as those of the real one.
+    ///
+    /// Of each word it is also watched who copies: a copy in, and any other copy of the same word that is not ordered before or after it, fail the
+    /// model. The words alone would not show that, since no load of a model sees a store that comes later.
     #[derive(Debug)]
     pub struct Tailed<H> {
-        shared: Arc<(H, Vec<AtomicU64>)>,
+        shared: Arc<Shared<H>>,
     }
+
+    #[derive(Debug)]
+    struct Shared<H> {
+        head: H,
+        words: Vec<AtomicU64>,
+        watches: Vec<UnsafeCell<()>>,
+    }
+
+    // SAFETY: the cells hold nothing; they are there for loom to see who reaches them.
+    unsafe impl<H: Sync> Sync for Shared<H> {}
+    // SAFETY: as above.
+    unsafe impl<H: Send> Send for Shared<H> {}
 
     impl<H> Clone for Tailed<H> {
         fn clone(&self) -> Self {
@@ -319,25 +336,28 @@ mod model {
     impl<H> Tailed<H> {
         /// A `head` with `len` bytes behind it.
         pub fn new(head: H, len: usize) -> Self {
-            Self { shared: Arc::new((head, (0..len.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect())) }
+            let count = len.div_ceil(WORD);
+            let words = (0..count).map(|_| AtomicU64::new(0)).collect();
+            let watches = (0..count).map(|_| UnsafeCell::new(())).collect();
+            Self { shared: Arc::new(Shared { head, words, watches }) }
         }
 
         /// How many bytes there are behind the head.
         #[allow(clippy::len_without_is_empty, reason = "models ask for the length only")]
         pub fn len(&self) -> usize {
-            self.shared.1.len() * WORD
+            self.shared.words.len() * WORD
         }
 
         /// The word at byte `at`.
         pub fn word(&self, at: usize) -> &AtomicU64 {
             assert_eq!(at % WORD, 0);
-            &self.shared.1[at / WORD]
+            &self.shared.words[at / WORD]
         }
 
         /// `count` words, the first of them at byte `at`.
         pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
             assert_eq!(at % WORD, 0);
-            &self.shared.1[at / WORD..at / WORD + count]
+            &self.shared.words[at / WORD..at / WORD + count]
         }
 
         /// Does nothing.
@@ -346,8 +366,23 @@ mod model {
         /// Does nothing.
         pub fn prefetch_to_write(&self, _at: usize) {}
 
+        /// The bytes from `at` on are being written, and nobody else copies them in or out meanwhile.
+        pub fn watch_store(&self, at: usize, len: usize) {
+            self.watches(at, len).iter().for_each(|watch| watch.with_mut(|_| ()));
+        }
+
+        /// The bytes from `at` on are being read, and nobody writes them meanwhile.
+        pub fn watch_load(&self, at: usize, len: usize) {
+            self.watches(at, len).iter().for_each(|watch| watch.with(|_| ()));
+        }
+
+        fn watches(&self, at: usize, len: usize) -> &[UnsafeCell<()>] {
+            &self.shared.watches[at / WORD..(at + len).div_ceil(WORD)]
+        }
+
         /// Copies bytes in: whole words, the last one filled up with zeroes.
         pub fn store(&self, at: usize, bytes: &[u8]) {
+            self.watch_store(at, bytes.len());
             for (i, part) in bytes.chunks(WORD).enumerate() {
                 let mut word = [0; WORD];
                 word[..part.len()].copy_from_slice(part);
@@ -357,6 +392,7 @@ mod model {
 
         /// Copies bytes out.
         pub fn load(&self, at: usize, bytes: &mut [u8]) {
+            self.watch_load(at, bytes.len());
             for (i, part) in bytes.chunks_mut(WORD).enumerate() {
                 let word = self.word(at + i * WORD).load(Relaxed).to_le_bytes();
                 part.copy_from_slice(&word[..part.len()]);
@@ -368,7 +404,7 @@ mod model {
         type Target = H;
 
         fn deref(&self) -> &H {
-            &self.shared.0
+            &self.shared.head
         }
     }
 }

@@ -297,6 +297,8 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn store(&self, position: Position, messages: &[T]) {
         let bytes = bytemuck::cast_slice(messages);
         if Head::<T>::IS_WORDS {
+            #[cfg(ipc_loom)]
+            self.shared.watch_store(Self::message(position), bytes.len());
             // Few words, mostly a number that the compiler knows: faster than a copy of any length.
             for (shared, word) in self.words(position, messages.len()).iter().zip(bytes.chunks_exact(WORD)) {
                 shared.store(u64::from_ne_bytes(word.try_into().unwrap_or_default()), Relaxed);
@@ -312,6 +314,8 @@ impl<T: Pod + Described> Ring<T> {
         let count = messages.len();
         let bytes = bytemuck::cast_slice_mut(messages);
         if Head::<T>::IS_WORDS {
+            #[cfg(ipc_loom)]
+            self.shared.watch_load(Self::message(position), bytes.len());
             for (shared, word) in self.words(position, count).iter().zip(bytes.chunks_exact_mut(WORD)) {
                 word.copy_from_slice(&shared.load(Relaxed).to_ne_bytes());
             }

@@ -1,5 +1,6 @@
 //! Running models: every order, every place to die at.
 
+use core::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
 
@@ -8,15 +9,33 @@ use loom::thread::{self, JoinHandle};
 use super::model::{Attachment, Process};
 
 /// Runs `model` in every order with at most `preemptions` preemptions, or fewer if `LOOM_MAX_PREEMPTIONS` says so.
+///
+/// There must be more than one: a model whose threads never meet has proven nothing.
 pub fn explore(preemptions: usize, model: impl Fn() + Send + Sync + 'static) {
+    assert!(count_orders(preemptions, model) > 1, "the threads of this model never meet");
+}
+
+/// Runs `model`, whose threads come one after the other.
+pub fn follow(model: impl Fn() + Send + Sync + 'static) {
+    assert_eq!(count_orders(1, model), 1, "more than one order: this is to be explored");
+}
+
+/// Runs `model` in every order; says how many those were.
+fn count_orders(preemptions: usize, model: impl Fn() + Send + Sync + 'static) -> usize {
     let mut builder = loom::model::Builder::new();
     builder.max_branches = 10_000;
     builder.preemption_bound = Some(builder.preemption_bound.map_or(preemptions, |bound| bound.min(preemptions)));
-    builder.check(model);
+    let orders = Arc::new(AtomicUsize::new(0));
+    let of_model = Arc::clone(&orders);
+    builder.check(move || {
+        of_model.fetch_add(1, Relaxed);
+        model();
+    });
+    orders.load(Relaxed)
 }
 
 /// Explores `model` with each crash point as the one to die at, as long as there are any. It returns the point where its victim
-/// died, if that came so far. Each of `points` must have been among them.
+/// died, if that came so far. Each of `points` must have been among them, and some of the cases must have more than one order.
 pub fn explore_deaths(
     preemptions: usize,
     points: &[&'static str],
@@ -24,10 +43,13 @@ pub fn explore_deaths(
 ) {
     let model = Arc::new(model);
     let visited = Arc::new(Mutex::new(BTreeSet::new()));
+    let mut orders = 0;
+    let mut cases = 0;
     for at in 1.. {
         let before = Arc::new(Mutex::new(false));
         let (of_model, of_visited, of_before) = (Arc::clone(&model), Arc::clone(&visited), Arc::clone(&before));
-        explore(preemptions, move || {
+        cases += 1;
+        orders += count_orders(preemptions, move || {
             if let Some(point) = of_model(at) {
                 of_visited.lock().unwrap().insert(point);
                 *of_before.lock().unwrap() = true;
@@ -37,6 +59,7 @@ pub fn explore_deaths(
             break;
         }
     }
+    assert!(orders > cases, "the threads of this model never meet");
     let visited = visited.lock().unwrap();
     for point in points {
         assert!(visited.contains(point), "nobody died at {point}, only at {visited:?}");

@@ -71,6 +71,22 @@ fn whoever_sees_a_newcomer_does_not_see_the_entry_of_the_dead_before_it() {
     });
 }
 
+/// Nor the other way round: what a newcomer writes is not taken for the entry of whoever was there before.
+#[test]
+fn whoever_still_sees_one_who_has_left_does_not_see_the_entry_of_the_newcomer() {
+    explore(3, || {
+        let region = Attachment::new(1);
+        let leaver = Process::join(&region, 1);
+        let looking = thread::spawn({
+            let leaver = leaver.clone();
+            move || leaver.is_seen_whole()
+        });
+        leaver.leave();
+        Process::join(&region, 2);
+        assert_ne!(looking.join().unwrap(), Some(false));
+    });
+}
+
 /// The ring was survivor -> owner; then a newcomer stands between them, whose keeper has to take over the watch.
 #[test]
 fn a_newcomer_between_watcher_and_victim_hides_no_death() {

@@ -9,6 +9,7 @@ use loom::cell::UnsafeCell;
 use loom::thread;
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
+use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{Barrier, BarrierError};
 
 /// Deadlines pass when a model says so, and count as passed for whoever asks the clock.
@@ -67,6 +68,29 @@ fn lockstep<const N: usize>(rounds: u32) {
     life(0)();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
     assert_eq!(*leaders.lock().unwrap(), rounds, "one leader per round");
+}
+
+/// Whoever finds the token of a newcomer on a seat must find it among the participants, or would break the barrier.
+#[test]
+fn one_who_has_just_come_and_joined_is_not_taken_for_dead() {
+    explore(3, || {
+        let region = Attachment::new(2);
+        let barrier = barrier(2);
+        let resident = Process::join(&region, 1);
+        let coming = thread::spawn({
+            let (region, barrier) = (Arc::clone(&region), Arc::clone(&barrier));
+            move || {
+                Process::join(&region, 2).act();
+                let mut party = barrier.join().unwrap();
+                party.wait().unwrap();
+                core::mem::forget(party);
+            }
+        });
+        resident.act();
+        let mut party = barrier.join().unwrap();
+        party.wait().unwrap();
+        coming.join().unwrap();
+    });
 }
 
 #[test]

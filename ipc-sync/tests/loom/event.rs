@@ -42,6 +42,25 @@ impl Signal {
     }
 }
 
+/// Also one who only asks, and does not wait.
+#[test]
+fn whoever_finds_it_set_or_a_set_counted_sees_what_came_before() {
+    let looks: [fn(&Event) -> bool; 2] = [Event::is_set, |event| event.generation() == 1];
+    for look in looks {
+        explore(3, move || {
+            let (_, [setter, other]) = processes();
+            let signal = Signal::new(Event::new());
+            let thread = spawn(&other, {
+                let signal = Arc::clone(&signal);
+                move || assert!(!look(&signal.event) || signal.note.load(Relaxed) == 1)
+            });
+            setter.act();
+            signal.send();
+            thread.join().unwrap();
+        });
+    }
+}
+
 #[test]
 fn one_set_releases_all_who_wait() {
     explore(3, || {

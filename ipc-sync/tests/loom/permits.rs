@@ -5,8 +5,10 @@ use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use loom::cell::UnsafeCell;
+use loom::thread;
 use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
 use shmkit_core::shim::futex;
+use shmkit_core::shim::model::{Attachment, Process};
 use shmkit_sync::{Permit, Permits};
 
 /// Permits, and something for each that only its holder may use.
@@ -64,6 +66,27 @@ fn visitors<const VISITORS: usize, const N: usize>(visits: [u32; VISITORS], mean
 #[test]
 fn one_permit_excludes_and_shows_what_was_done_with_it() {
     explore(2, || visitors::<2, 1>([2, 2], || ()));
+}
+
+/// Whoever finds the token of a newcomer in a slot must find it among the participants, or would take its permit.
+#[test]
+fn one_who_has_just_come_and_holds_a_permit_is_not_taken_for_dead() {
+    explore(3, || {
+        let region = Attachment::new(2);
+        let booths = Booths::<1>::new();
+        let resident = Process::join(&region, 1);
+        let coming = thread::spawn({
+            let (region, booths) = (Arc::clone(&region), Arc::clone(&booths));
+            move || {
+                Process::join(&region, 2).act();
+                assert!(!booths.enter().after_death());
+            }
+        });
+        resident.act();
+        assert!(!booths.enter().after_death());
+        coming.join().unwrap();
+        assert_eq!(booths.visits(), 2);
+    });
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use loom::cell::UnsafeCell;
 use shmkit_core::shim::crash::run_and_die_at;
-use shmkit_core::shim::explore::{end, explore, explore_deaths, keeper, processes, spawn, spawn_mortal};
+use shmkit_core::shim::explore::{end, explore, explore_deaths, follow, keeper, processes, spawn, spawn_mortal};
 use shmkit_sync::{LockError, Poison, ReentrantMutex, ReentrantMutexGuard};
 
 type Numbers = Arc<ReentrantMutex<UnsafeCell<[u32; 2]>>>;
@@ -109,7 +109,7 @@ fn a_guard_forgotten_before_the_process_left_and_came_back_lets_its_thread_in_no
 /// The same at the very moment when the sibling has the lock and has not written its own note.
 #[test]
 fn a_forgotten_guards_note_lets_nobody_in_while_a_sibling_takes_over() {
-    explore(1, || {
+    follow(|| {
         let (_region, [process]) = processes();
         let numbers = numbers();
         process.act();
