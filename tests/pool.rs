@@ -536,22 +536,6 @@ fn more_workers_than_one_thread_looks_after() {
 }
 
 #[test]
-fn more_workers_than_one_thread_looks_after_are_terminated_at_their_tasks() {
-    let pool = Pool::new(35).expect("a pool");
-    let gate = gate();
-    let _pending = pool.chunked(1).map_async(pass, vec![gate.clone(); 35]);
-    until_come(&gate, 35);
-
-    let start = Instant::now();
-    pool.terminate();
-    pool.join();
-
-    // Whom nobody kills waits in vain for the gate to open.
-    assert!(start.elapsed() < BOUND / 2, "{:?}", start.elapsed());
-    assert!(pool.pids().is_empty());
-}
-
-#[test]
 fn many_threads_submit_at_once() {
     let pool = pool();
     thread::scope(|scope| {

@@ -15,6 +15,7 @@ use shmkit::process::{
 use shmkit::wait::Source;
 use shmkit::{Deadline, Event, wait_any};
 
+use common::gate::{gate, open, pass, until_come};
 use common::{BOUND, until};
 
 shmkit::process::enable_test_support!();
@@ -277,16 +278,26 @@ fn streams_environment_and_directory_are_as_asked_for() {
 #[test]
 fn a_process_is_one_of_several_things_to_wait_for() {
     let stop = Event::new();
-    let (mut long, mut short) = (spawn(sleep_long, ()).unwrap(), spawn(|_: ()| 1, ()).unwrap());
+    let gate = gate();
+    let (mut long, mut short) = (spawn(sleep_long, ()).unwrap(), spawn(pass, gate.clone()).unwrap());
     let mut until_stop = stop.until_set();
     let mut sources: [&mut dyn Source; 3] = [&mut until_stop, &mut long, &mut short];
-    let start = Instant::now();
-    assert_eq!(wait_any(&mut sources, Deadline::after(BOUND)).unwrap(), Some(2));
-    assert!(start.elapsed() < BOUND, "it was found by the last look only");
+    let (pid, waiter) = (std::process::id(), common::thread_id());
+    thread::scope(|scope| {
+        // It ends when its parent sleeps.
+        scope.spawn(|| {
+            until_come(&gate, 1);
+            common::until_in_futex(pid, waiter);
+            open(&gate);
+        });
+        let start = Instant::now();
+        assert_eq!(wait_any(&mut sources, Deadline::after(BOUND)).unwrap(), Some(2));
+        assert!(start.elapsed() < BOUND, "it was found by the last look only");
+    });
     assert_eq!(wait_any(&mut sources[..2], Deadline::after(Duration::from_millis(10))).unwrap(), None);
     stop.set();
     assert_eq!(wait_any(&mut sources, Deadline::after(BOUND)).unwrap(), Some(0));
-    assert_eq!(short.join().unwrap(), 1);
+    assert_eq!(short.pid(), short.join().unwrap());
 
     long.kill().unwrap();
     assert_eq!(wait_any(&mut [&mut long], Deadline::after(BOUND)).unwrap(), Some(0));

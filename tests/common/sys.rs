@@ -352,14 +352,19 @@ fn has_deadline(pid: u32, thread: u32) -> Option<bool> {
     (call.next()? == libc::SYS_futex_waitv.to_string()).then_some(call.nth(3)? != "0x0")
 }
 
-/// The threads of a process that are keepers.
-fn keepers(pid: u32) -> Vec<u32> {
+/// The threads of a process that have this name.
+pub(crate) fn threads_named(pid: u32, name: &str) -> Vec<u32> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a living process").flatten();
-    let is_keeper = |thread: &fs::DirEntry| {
-        fs::read_to_string(thread.path().join("comm")).is_ok_and(|name| name.trim_end() == "shmkit-keeper")
+    let is_so_called = |thread: &fs::DirEntry| {
+        fs::read_to_string(thread.path().join("comm")).is_ok_and(|found| found.trim_end() == name)
     };
     let id = |thread: fs::DirEntry| thread.file_name().to_string_lossy().parse().expect("a thread id");
-    threads.filter(is_keeper).map(id).collect()
+    threads.filter(is_so_called).map(id).collect()
+}
+
+/// The threads of a process that are keepers.
+fn keepers(pid: u32) -> Vec<u32> {
+    threads_named(pid, "shmkit-keeper")
 }
 
 /// Waits until the keepers of a process have looked at all that has happened so far, have seen that the others have, too, and sleep
