@@ -45,8 +45,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::crash_point;
 use crate::identity::{FLAG, Token};
-use crate::shim::futex;
-use crate::shim::{AtomicU32, AtomicU64, fence};
+use crate::shim::{AtomicU32, AtomicU64, fence, futex, let_run};
 
 /// In `tokens[i]`: its owner is dead, and this may not have been told to all.
 pub(crate) const DEAD: u64 = FLAG;
@@ -250,6 +249,12 @@ impl Participants<'_> {
 
     /// Declares the owner of `word` in entry `index` dead, which the caller has proof of, and tells everybody.
     pub(crate) fn bury(&self, index: usize, word: u64) {
+        self.announce(index, word);
+        self.tell_keepers();
+    }
+
+    /// The same for those who wait; says how many did. The keepers are still to be told.
+    fn announce(&self, index: usize, word: u64) -> u32 {
         let slot = &self.tokens[index];
         // AcqRel pairs with the Acquire in `is_alive`. A failure means that somebody else has been here: the repetition below
         // does no harm.
@@ -257,16 +262,16 @@ impl Participants<'_> {
         crash_point!("participants.bury.after_mark");
         self.news.death_epoch.fetch_add(1, Release);
         crash_point!("participants.bury.after_epoch");
-        futex::wake(&self.news.death_epoch, u32::MAX);
+        let woken = futex::wake(&self.news.death_epoch, u32::MAX);
         crash_point!("participants.bury.after_wake");
         let _ = slot.compare_exchange(word | DEAD, 0, AcqRel, Relaxed);
-        // The dead may have taken news of another death along: the kernel wakes one keeper only, and it may have been theirs.
-        self.tell_keepers();
+        crash_point!("participants.bury.after_clear");
+        woken
     }
 
     /// What the keeper of participant `me`, which sleeps on nothing, has to watch at the state `roster` of the roster; looks at
-    /// everybody and buries those that `is_dead` confirms. It is asked to be patient, the second argument, about the first one
-    /// only that this keeper is to tell of: others are patient about others.
+    /// everybody and announces those that `is_dead` confirms, and then tells the other keepers of all of them. It is asked to be patient, the
+    /// second argument, about the first one only that this keeper is to tell of: others are patient about others.
     pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize, bool) -> bool) -> Watch {
         let mut watch = Watch { target: None, unconfirmed: false, unwatched: false, unsettled: false };
         if self.entries[me].seen.load(Relaxed) != roster {
@@ -275,6 +280,10 @@ impl Participants<'_> {
             #[cfg(ipc_loom)]
             futex::wake(&self.entries[me].seen, u32::MAX);
         }
+        let mut woken = None;
+        let mut announce = |index, word| {
+            woken = Some(woken.unwrap_or(0_u32).saturating_add(self.announce(index, word)));
+        };
         for step in 1..self.tokens.len() {
             let index = (me + step) % self.tokens.len();
             let word = self.tokens[index].load(Acquire);
@@ -284,19 +293,24 @@ impl Participants<'_> {
             // Acquire pairs with the kernel's store at the death of the keeper.
             let liveness = self.entries[index].liveness.load(Acquire);
             if word & DEAD != 0 {
-                self.bury(index, word & !DEAD);
+                announce(index, word & !DEAD);
             } else if liveness != UNWATCHED && liveness & OWNER_DIED == 0 {
                 watch.target = watch.target.or(Some((index, liveness)));
                 watch.unsettled |= self.entries[index].seen.load(Acquire) != roster;
             } else if liveness == UNWATCHED && watch.target.is_some() {
                 // Those between look regularly.
             } else if is_dead(index, watch.target.is_none() && !watch.unconfirmed) {
-                self.bury(index, word);
+                announce(index, word);
             } else if liveness == UNWATCHED {
                 watch.unwatched = true;
             } else {
                 watch.unconfirmed = true;
             }
+        }
+        if let Some(woken) = woken {
+            // Those who wait come first: there may be as many keepers, and fewer CPUs.
+            let_run(woken);
+            self.tell_keepers();
         }
         watch
     }
@@ -312,9 +326,12 @@ impl Participants<'_> {
         for index in some {
             let word = self.tokens[index].load(Acquire);
             if Token::from_word(word).is_some() && (word & DEAD != 0 || is_dead(index)) {
-                self.bury(index, word & !DEAD);
+                self.announce(index, word & !DEAD);
                 found = true;
             }
+        }
+        if found {
+            self.tell_keepers();
         }
         found
     }
@@ -337,6 +354,8 @@ impl Participants<'_> {
         self.news.rescues.fetch_add(1, Relaxed);
     }
 
+    /// Tells of those who have come or gone. The dead may have taken news of another death along: the kernel wakes one keeper only, and it may
+    /// have been theirs. One who is killed before this is missed as any other, and is told of.
     fn tell_keepers(&self) {
         self.news.roster.fetch_add(1, Release);
         crash_point!("participants.roster.after_raise");

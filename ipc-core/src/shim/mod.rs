@@ -24,6 +24,17 @@ pub fn spin_loop() {
     loom::thread::yield_now();
 }
 
+/// Sleeps for about as long as `threads` that were just woken may need to run, but no longer than a millisecond. To models that is nothing: they let
+/// anybody run at any time.
+pub(crate) fn let_run(threads: u32) {
+    #[cfg(not(ipc_loom))]
+    if threads > 0 {
+        std::thread::sleep(core::time::Duration::from_micros(20) * threads.min(50));
+    }
+    #[cfg(ipc_loom)]
+    let _ = threads;
+}
+
 /// The barrier between a store and a later load of another word, where both sides do so: each stores its own word and then
 /// looks at the other's, and one of them must see the other.
 ///

@@ -92,6 +92,18 @@ impl Attachment {
         futex::wake(&self.over, u32::MAX);
     }
 
+    /// The state of the roster.
+    pub fn roster(&self) -> u32 {
+        self.participants().roster()
+    }
+
+    /// Sleeps until the roster is not as it was, as a keeper does that watches none of those who die.
+    pub fn await_roster(&self, before: u32) {
+        while self.roster() == before {
+            futex::wait(&[(self.participants().roster_word(), before)], None);
+        }
+    }
+
     pub(crate) fn news(&self) -> &News {
         &self.news
     }

@@ -110,6 +110,20 @@ fn a_newcomer_between_watcher_and_victim_hides_no_death() {
     });
 }
 
+/// The others have to look at everybody, since the dead may have taken news along, and to ring their bells.
+#[test]
+fn a_death_that_one_keeper_finds_is_told_to_the_others() {
+    explore(2, || {
+        let region = Attachment::new(2);
+        let [survivor, owner] = [1, 2].map(|number| Process::join(&region, number));
+        let before = region.roster();
+        let keeper = keeper(&survivor);
+        let dying = owner_dies(&owner);
+        region.await_roster(before);
+        end(&region, [keeper, dying]);
+    });
+}
+
 /// A locker must see the token of an owner that attached just before, or it would rob it.
 #[test]
 fn the_lock_of_a_newcomer_is_not_taken_for_that_of_a_dead() {

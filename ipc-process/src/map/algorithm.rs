@@ -109,7 +109,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
     }
 
     /// Goes along the chain of a bucket. What it finds is right if the lock is held, or nobody has disturbed it.
-    #[inline]
+    #[inline(always)]
     fn walk_while(&self, bucket: u32, mut visit: impl FnMut(&Slot<'_, K, V>, Place) -> bool) -> Result<(), Error> {
         let mut before = None;
         let mut link = self.slot(bucket).links().first;
@@ -142,7 +142,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
         })
     }
 
-    #[inline]
+    #[inline(always)]
     fn find(&self, bucket: u32, key: &[u8]) -> Result<Option<Place>, Error> {
         let mut found = None;
         self.walk_while(bucket, |slot, place| {
@@ -182,14 +182,17 @@ impl<'a, K: Key + ?Sized, V: Pod + Described> Section<'a, K, V> {
     #[inline]
     fn entered(table: &'a Table<K, V>, bucket: u32, held: Held) -> Result<Self, Error> {
         let section = Self { table, bucket, slot: table.slot(bucket), held };
-        if section.slot.links().pending != Link::NONE {
-            section.mend()?;
-        }
-        Ok(section)
+        if section.slot.links().pending == Link::NONE { Ok(section) } else { section.mended() }
+    }
+
+    // By value, so that the section stays in registers where there is nothing to mend.
+    #[cold]
+    fn mended(self) -> Result<Self, Error> {
+        self.mend()?;
+        Ok(self)
     }
 
     /// Somebody died while a slot was this bucket's without being in its chain, or about to be.
-    #[cold]
     fn mend(&self) -> Result<(), Error> {
         let links = self.slot.links();
         if let Some(index) = self.table.follow(links.pending)? {

@@ -213,15 +213,19 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
 
     #[inline]
     pub(super) fn hash(&self, key: &[u8]) -> u64 {
-        hash::hash(self.seed, key)
+        hash::hash(self.seed, of_known_length::<K>(key))
     }
 
     #[inline]
     pub(super) fn slot(&self, index: u32) -> Slot<'_, K, V> {
         debug_assert!(index < self.capacity);
-        let shape = Self::SHAPE.unwrap_or(self.shape);
-        let at = index as usize * shape.slot;
-        Slot { table: self, shape, at, words: self.shared.words(at, shape.slot / WORD) }
+        let size = self.shape().slot;
+        Slot { table: self, index, words: self.shared.words(index as usize * size, size / WORD) }
+    }
+
+    #[inline]
+    fn shape(&self) -> Shape {
+        Self::SHAPE.unwrap_or(self.shape)
     }
 
     /// How often a slot has become free, and what was in the slots before.
@@ -245,6 +249,12 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
             Some(_) => Err(Error::Corrupted { what: "link in a map", found: link.0.into() }),
         }
     }
+}
+
+/// The bytes of a key, as many as the compiler can know of: comparing eight bytes is one instruction then, and a call of `memcpy` otherwise.
+#[inline]
+fn of_known_length<K: Key + ?Sized>(key: &[u8]) -> &[u8] {
+    K::LEN.map_or(key, |len| &key[..len])
 }
 
 /// A number of a slot, plus 1, or 0 for none. Garbage: see [`Table::follow`].
@@ -317,9 +327,7 @@ impl Entry {
 /// A slot.
 pub(super) struct Slot<'a, K: Key + ?Sized, V: Pod + Described> {
     table: &'a Table<K, V>,
-    shape: Shape,
-    /// Its first byte, from the end of the head.
-    at: usize,
+    index: u32,
     words: &'a [AtomicU64],
 }
 
@@ -426,7 +434,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Slot<'_, K, V> {
             at += 1;
         }
         let words = &self.words[at..];
-        words.iter().zip(key.chunks(WORD)).all(|(word, part)| word.load(Relaxed) == word_of(part))
+        words.iter().zip(of_known_length::<K>(key).chunks(WORD)).all(|(word, part)| word.load(Relaxed) == word_of(part))
     }
 
     /// The key.
@@ -451,10 +459,9 @@ impl<K: Key + ?Sized, V: Pod + Described> Slot<'_, K, V> {
     /// The value that is valid by `entry`, which was read from here.
     #[inline]
     pub(super) fn value(&self, entry: Entry) -> V {
-        let at = self.shape.values[entry.valid()];
+        let (at, words) = self.place_of(entry.valid());
         let mut value = V::zeroed();
-        let bytes = bytemuck::bytes_of_mut(&mut value);
-        words::load(&self.table.shared, self.at + at * WORD, &self.words[at..], bytes);
+        words::load(&self.table.shared, at, words, bytemuck::bytes_of_mut(&mut value));
         value
     }
 
@@ -466,7 +473,15 @@ impl<K: Key + ?Sized, V: Pod + Described> Slot<'_, K, V> {
 
     #[inline]
     fn store(&self, which: usize, value: &V) {
-        let at = self.shape.values[which];
-        words::store(&self.table.shared, self.at + at * WORD, &self.words[at..], bytemuck::bytes_of(value));
+        let (at, words) = self.place_of(which);
+        words::store(&self.table.shared, at, words, bytemuck::bytes_of(value));
+    }
+
+    /// Where a value begins: which byte behind the head it is, and the words from there on.
+    #[inline]
+    fn place_of(&self, which: usize) -> (usize, &[AtomicU64]) {
+        let shape = self.table.shape();
+        let at = shape.values[which];
+        (self.index as usize * shape.slot + at * WORD, &self.words[at..])
     }
 }
