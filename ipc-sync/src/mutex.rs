@@ -3,7 +3,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64 (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
+//! | lock: u64, twice (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
 //! ```
 //!
 //! The poison is set by a locker that finds its predecessor dead, and by a guard that is dropped by a panic; it is written by the holder of the
@@ -28,7 +28,7 @@ use crate::value::Value;
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Mutual exclusion between processes, and between threads, with the data that it protects.
 ///
@@ -70,9 +70,9 @@ pub struct Mutex<T> {
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Mutex<u32>>() == 24 && align_of::<Mutex<u32>>() == 8);
-    assert!(core::mem::offset_of!(Mutex<u32>, poison) == 8);
-    assert!(core::mem::offset_of!(Mutex<u32>, value) == 16);
+    assert!(size_of::<Mutex<u32>>() == 32 && align_of::<Mutex<u32>>() == 8);
+    assert!(core::mem::offset_of!(Mutex<u32>, poison) == 16);
+    assert!(core::mem::offset_of!(Mutex<u32>, value) == 24);
 };
 
 // SAFETY: the lock admits one thread of one process at a time to the value, and `Pod` values belong to no thread.
