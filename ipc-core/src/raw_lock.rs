@@ -160,7 +160,7 @@ impl RawLock {
     /// The process may be killed at any point; the lock is then free, or its owner known to be dead.
     #[inline]
     pub fn lock(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
-        match self.lock_free() {
+        match self.lock_if_free() {
             Some(held) => Ok(held),
             None => self.lock_contended(deadline),
         }
@@ -169,10 +169,22 @@ impl RawLock {
     /// Takes the lock if it is free or its owner is dead; `None` if it is held.
     #[inline]
     pub fn try_lock(&self) -> Result<Option<Held>, Error> {
-        match self.lock_free() {
+        match self.lock_if_free() {
             Some(held) => Ok(Some(held)),
             None => self.try_lock_contended(),
         }
+    }
+
+    /// Takes the lock if it is free, and asks no further: `None` also if its owner is dead, and in a child that has just been forked. For those who
+    /// [`lock`](Self::lock) if nothing comes of it.
+    #[inline]
+    pub fn lock_if_free(&self) -> Option<Held> {
+        let token = identity::current()?;
+        // Acquire pairs with the Release in `unlock`. Release pairs with the Acquire in `look`: whoever finds our token here finds
+        // it among the participants, too, and does not take us for dead.
+        self.owner.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
+        crash_point!("lock.after_cas");
+        Some(Held { token, after_death: false })
     }
 
     /// Gives the lock up. In a process that did not take it (a forked child of the owner) this does nothing.
@@ -199,16 +211,6 @@ impl RawLock {
     #[inline]
     pub fn owner(&self) -> Option<Token> {
         Token::from_word(self.look())
-    }
-
-    #[inline]
-    fn lock_free(&self) -> Option<Held> {
-        let token = identity::current()?;
-        // Acquire pairs with the Release in `unlock`. Release pairs with the Acquire in `look`: whoever finds our token here finds
-        // it among the participants, too, and does not take us for dead.
-        self.owner.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
-        crash_point!("lock.after_cas");
-        Some(Held { token, after_death: false })
     }
 
     /// Wakes one of those who sleep, who then sees to the others.
@@ -259,7 +261,7 @@ impl RawLock {
             (owner == 0 || self.sleepers.load(Relaxed) & ASLEEP != 0).then_some(owner)
         });
         if looked == Some(0) {
-            if let Some(held) = self.lock_free() {
+            if let Some(held) = self.lock_if_free() {
                 return Ok(held);
             }
         }
@@ -314,7 +316,7 @@ impl RawLock {
     /// The owner, for those who then ask whether it is alive.
     #[inline]
     fn look(&self) -> u64 {
-        // Acquire pairs with the Release in `lock_free` and `take`: an owner that is in the lock is among the participants.
+        // Acquire pairs with the Release in `lock_if_free` and `take`: an owner that is in the lock is among the participants.
         self.owner.load(Acquire)
     }
 
@@ -322,7 +324,7 @@ impl RawLock {
     fn take(&self, word: u64, site: &Site) -> Option<Held> {
         let mine = site.token().word();
         // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
-        // pairs with the Acquire in `look`, as in `lock_free`.
+        // pairs with the Acquire in `look`, as in `lock_if_free`.
         self.owner.compare_exchange(word, mine, AcqRel, Relaxed).ok()?;
         crash_point!("lock.after_take");
         Some(Held { token: site.token(), after_death: Token::from_word(word).is_some() })

@@ -26,7 +26,7 @@ impl<'a> Turn<'a> {
     #[inline]
     pub(super) fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, Ended> {
         let held = match patience {
-            Patience::None => lock.try_lock()?.ok_or(Ended::TimedOut)?,
+            Patience::None => lock.lock_if_free().ok_or(Ended::TimedOut)?,
             Patience::Until(deadline) => lock.lock(deadline).map_err(|error| match error {
                 NotHeld::TimedOut => Ended::TimedOut,
                 NotHeld::Failed(error) => Ended::Failed(error),

@@ -138,7 +138,7 @@ fn the_lock_of_one_who_dies_anywhere_goes_to_the_other_whatever_the_notes_say() 
         "reentrant.lock.after_owner",
         "reentrant.lock_again.after_depth",
         "reentrant.unlock.after_owner",
-        "lock.unlock.before_swap",
+        "lock.unlock.before_store",
     ];
     explore_deaths(1, &points, |at| {
         let (region, [survivor, victim]) = processes();
