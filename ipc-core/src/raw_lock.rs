@@ -341,3 +341,59 @@ impl Default for RawLock {
         Self::new()
     }
 }
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::hint;
+    use core::sync::atomic::AtomicUsize;
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::spin::{Spinning, set_spinning};
+
+    /// On a line of its own.
+    #[repr(align(64))]
+    struct Line(RawLock);
+
+    /// What models cannot show, since they have a fence there: on a real processor, a store without one is seen late, and the look behind it comes before.
+    #[test]
+    fn no_wake_up_is_lost_although_an_unlock_has_no_fence() {
+        const ROUNDS: usize = 20_000;
+        let patience = Duration::from_secs(2);
+        let all: Vec<_> = (0..ROUNDS).map(|_| Line(RawLock::new())).collect();
+        let (round, locked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for (number, Line(lock)) in all.iter().enumerate() {
+                    let held = lock.lock(None).expect("a new lock");
+                    locked.store(number + 1, Release);
+                    while round.load(Acquire) <= number {
+                        hint::spin_loop();
+                    }
+                    // Now a little earlier, now a little later than the other one falls asleep.
+                    let (begin, late) = (Instant::now(), Duration::from_nanos(number as u64 % 3001));
+                    while begin.elapsed() < late {
+                        hint::black_box(lock.owner());
+                    }
+                    lock.unlock(held);
+                }
+            });
+            set_spinning(Spinning::Never);
+            let overslept = all.iter().enumerate().find(|(number, Line(lock))| {
+                while locked.load(Acquire) <= *number {
+                    hint::spin_loop();
+                }
+                round.store(number + 1, Release);
+                let begin = Instant::now();
+                let held = lock.lock(Deadline::after(patience)).expect("it is given up");
+                lock.unlock(held);
+                begin.elapsed() >= patience
+            });
+            let overslept = overslept.map(|(number, _)| number);
+            round.store(ROUNDS, Release);
+            assert_eq!(overslept, None, "a wake-up was lost");
+        });
+    }
+}

@@ -32,7 +32,7 @@ const LAYOUT: u32 = 2;
 
 /// Mutual exclusion between processes, and between threads, with the data that it protects.
 ///
-/// An uncontended lock and unlock are one atomic operation each. The lock of an owner that was killed goes to the next one who
+/// An uncontended lock is one atomic exchange, and an unlock a plain store. The lock of an owner that was killed goes to the next one who
 /// asks, or to one of those who are waiting, within a fraction of a millisecond; it comes inside
 /// [`LockError::Poisoned`], as after a panic, until somebody calls [`clear_poison`](Self::clear_poison).
 ///

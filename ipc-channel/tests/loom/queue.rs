@@ -273,8 +273,7 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         let of_victim: Vec<u64> = received.iter().copied().filter(|number| *number < 7).collect();
         let died = *place.lock().unwrap();
         // Whatever is stored after the header, the message is sent.
-        let unsent =
-            ["lock.after_cas", "lock.after_take", "lock.after_mark", "lock.after_wait"];
+        let unsent = ["lock.after_cas", "lock.after_take", "lock.after_mark", "lock.after_wait"];
         let is_sent =
             |at| !unsent.contains(&at) && !["queue.send.after_copy", "queue.send.after_mending"].contains(&at);
         let sent = noted.load(Relaxed) as usize + usize::from(died.is_some_and(is_sent));
@@ -323,12 +322,7 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
         // Dead before the store: three are there; after it: one of the first two is missing, unless it had been noted.
         let is_received = !matches!(
             died,
-            Some(
-                "lock.after_cas"
-                    | "lock.after_take"
-                    | "queue.recv.after_copy"
-                    | "queue.recv.before_received"
-            )
+            Some("lock.after_cas" | "lock.after_take" | "queue.recv.after_copy" | "queue.recv.before_received")
         );
         let expected = if is_received && noted.is_empty() && died.is_some() { 2 } else { 3 };
         // Waiting for its turn, it had nothing yet.
