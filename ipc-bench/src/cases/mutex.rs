@@ -25,7 +25,7 @@ const STEPS: u64 = 120;
 pub const UNCONTENDED: Solo = Solo {
     name: "mutex/uncontended",
     what: "lock+unlock, uncontended",
-    conditions: "the section is empty; shmkit, floor and pthread in shared memory, std in private memory",
+    conditions: "the section is empty; the floor is a CAS and a swap; all but std in shared memory",
     candidates: uncontended,
     rows: &[
         Comparison::at_most(PRIVATE_LINES, 1.35),
