@@ -9,7 +9,7 @@ use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// `gate`: readers come in by themselves.
 pub(super) const OPEN: u32 = 0;
