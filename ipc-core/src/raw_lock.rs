@@ -357,42 +357,53 @@ mod tests {
     #[repr(align(64))]
     struct Line(RawLock);
 
+    /// Looks until `word` is greater than `number`: now and then, for ten seconds in which this thread runs.
+    fn rises_above(word: &AtomicUsize, number: usize) -> bool {
+        let has_risen = || word.load(Acquire) > number;
+        let soon = (0..100_000).any(|_| {
+            hint::spin_loop();
+            has_risen()
+        });
+        soon || (0..1000).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            has_risen()
+        })
+    }
+
     /// What models cannot show, since they have a fence there: on a real processor, a store without one is seen late, and the look behind it comes before.
     #[test]
     fn no_wake_up_is_lost_although_an_unlock_has_no_fence() {
         const ROUNDS: usize = 20_000;
-        let patience = Duration::from_secs(2);
         let all: Vec<_> = (0..ROUNDS).map(|_| Line(RawLock::new())).collect();
-        let (round, locked) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let [held, asks, has] = [(); 3].map(|()| AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
+                // Outside of any region there is no safety net, so a lost wake-up is lost for good.
+                set_spinning(Spinning::Never);
                 for (number, Line(lock)) in all.iter().enumerate() {
-                    let held = lock.lock(None).expect("a new lock");
-                    locked.store(number + 1, Release);
-                    while round.load(Acquire) <= number {
-                        hint::spin_loop();
-                    }
-                    // Now a little earlier, now a little later than the other one falls asleep.
-                    let (begin, late) = (Instant::now(), Duration::from_nanos(number as u64 % 3001));
-                    while begin.elapsed() < late {
-                        hint::black_box(lock.owner());
-                    }
-                    lock.unlock(held);
+                    assert!(rises_above(&held, number), "the lock is held");
+                    asks.store(number + 1, Release);
+                    lock.unlock(lock.lock(None).expect("it is given up"));
+                    has.store(number + 1, Release);
                 }
             });
-            set_spinning(Spinning::Never);
             let overslept = all.iter().enumerate().find(|(number, Line(lock))| {
-                while locked.load(Acquire) <= *number {
-                    hint::spin_loop();
+                let mine = lock.lock(None).expect("a new lock");
+                held.store(number + 1, Release);
+                assert!(rises_above(&asks, *number), "somebody asks for it");
+                // Now a little earlier, now a little later than the other one falls asleep.
+                let (begin, late) = (Instant::now(), Duration::from_nanos(*number as u64 % 3001));
+                while begin.elapsed() < late {
+                    hint::black_box(lock.owner());
                 }
-                round.store(number + 1, Release);
-                let begin = Instant::now();
-                let held = lock.lock(Deadline::after(patience)).expect("it is given up");
-                lock.unlock(held);
-                begin.elapsed() >= patience
+                lock.unlock(mine);
+                !rises_above(&has, *number)
             });
-            let overslept = overslept.map(|(number, _)| number);
-            round.store(ROUNDS, Release);
+            let overslept = overslept.map(|(number, Line(lock))| {
+                lock.wake();
+                held.store(ROUNDS, Release);
+                number
+            });
             assert_eq!(overslept, None, "a wake-up was lost");
         });
     }
