@@ -3,7 +3,6 @@
 mod common;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use shmkit::{Error, LockError, Region, RegionOptions};
