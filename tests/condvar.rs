@@ -203,7 +203,7 @@ fn a_wait_on_a_mutex_that_is_held_returns_when_that_is_free_however_long_the_tim
     waiter.fall_asleep("plain-timed 20");
     let guard = stage.mutex.lock().expect("given up");
     let start = Instant::now();
-    until("the waiter asleep on the mutex", || stage.lock_word().load(Relaxed) & 1 == 1);
+    until("the waiter asleep on the mutex", || stage.has_sleeper());
     assert!(!waiter.has_said());
     assert!(start.elapsed() < prompt());
     drop(guard);

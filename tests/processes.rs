@@ -3,7 +3,6 @@
 mod common;
 
 use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::Relaxed;
 use std::thread;
 
 use shmkit::{Error, LockError, Region, RegionOptions};
@@ -326,7 +325,7 @@ fn an_owner_killed_outside_is_found_dead_from_an_inner_pid_namespace() {
     let mut inner = Party::join_as("inner_party", Net::Off, &stage);
     assert_eq!(outer.ask("lock"), "ok");
     inner.tell("pass");
-    until("a waiter", || stage.lock_word().load(Relaxed) & 1 == 1);
+    until("a waiter", || stage.has_sleeper());
 
     let start = outer.kill();
 
@@ -341,7 +340,7 @@ fn an_owner_killed_in_one_pid_namespace_is_found_dead_from_another() {
     let mut other = Party::join_as("inner_party", Net::Off, &stage);
     assert_eq!(one.ask("lock"), "ok");
     other.tell("pass");
-    until("a waiter", || stage.lock_word().load(Relaxed) & 1 == 1);
+    until("a waiter", || stage.has_sleeper());
     assert!(!other.has_said(), "the other process of the same number is alive");
 
     let start = one.kill();

@@ -163,7 +163,7 @@ fn a_region_of_another_size_version_or_capacity_is_told_apart() {
 
     assert!(cut.starts_with("WrongSize") && cut.contains("found: 8192"), "{cut}");
     assert!(extended.starts_with("WrongSize") && extended.contains("found: 1048576"), "{extended}");
-    assert_eq!(version, "Version { expected: 1, found: 99 }");
+    assert_eq!(version, "Version { expected: 2, found: 99 }");
     assert!(platform.starts_with("NotARegion"), "{platform}");
     assert!(none.starts_with("Corrupted") && many.starts_with("Corrupted"), "{none} {many}");
 }

@@ -1,7 +1,7 @@
-//! The floor: the two atomic operations that no lock between processes does without.
+//! The floor: the two atomic operations of a lock whose unlock asks by an exchange whether anybody waits, and the one of a lock that does without.
 //!
-//! [`two_rmws`] are these operations alone. As a lock, [`Floor`]: lock is one CAS 0 -> token, unlock one swap to 0, both inlined. It waits by spinning and tells
-//! nobody of anything: it is a yardstick, not a lock to use.
+//! [`two_rmws`] are these operations alone, and [`PrivateLines`] one of them and a store. As a lock, [`Floor`]: lock is one CAS 0 -> token, unlock one swap to 0, both inlined. It waits by
+//! spinning and tells nobody of anything: it is a yardstick, not a lock to use.
 
 use std::cell::UnsafeCell;
 use std::hint::{self, black_box};
@@ -98,7 +98,7 @@ impl DerefMut for FloorGuard<'_> {
 impl Drop for FloorGuard<'_> {
     #[inline(always)]
     fn drop(&mut self) {
-        // Release pairs with the Acquire of `lock`. A swap, since a real unlock must learn of sleepers.
+        // Release pairs with the Acquire of `lock`. A swap, by which an unlock can learn of sleepers.
         self.cell.word.swap(UNLOCKED, Release);
     }
 }

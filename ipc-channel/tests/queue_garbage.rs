@@ -16,8 +16,8 @@ const SLOTS: u64 = 21;
 
 /// Where the words lie, in bytes.
 const CAPACITY_WORD: u64 = 0;
-const SENT: u64 = 136;
-const LIMIT: u64 = 144;
+const SENT: u64 = 144;
+const LIMIT: u64 = 152;
 const RECEIVED: u64 = 384;
 const HEADER: u64 = 512;
 

@@ -52,7 +52,7 @@ pub(crate) struct Directory {
     /// Where the log ends, from the start of the region. Written under the lock with Release, which pairs with the Acquire of
     /// readers. Garbage: `Corrupted`.
     end: AtomicU64,
-    _line: [AtomicU64; 6],
+    _line: [AtomicU64; 5],
 }
 
 /// The fixed part of a record. Written once under the lock, before `end` passes it.

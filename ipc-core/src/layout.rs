@@ -39,7 +39,7 @@ pub(crate) fn is_magic(bytes: [u8; 8]) -> bool {
 }
 
 /// Raised with every change of a shared layout.
-pub(crate) const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 2;
 
 /// Pointer width in bytes and a pattern that tells the order of bytes.
 const PLATFORM: u32 = (size_of::<usize>() as u32) << 16 | 0x0102;

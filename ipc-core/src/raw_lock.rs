@@ -1,68 +1,98 @@
-//! A lock that outlives its owner: one word, two atomic operations.
+//! A lock that outlives its owner: one exchange to take it, and one plain store to give it up.
 //!
-//! The algorithm is that of the futex mutex of Rust's standard library (U. Drepper, "Futexes Are Tricky", the third mutex),
-//! with the owner's token in the word, so that a dead owner is known and its lock taken over.
+//! A dead owner is known by its token, and its lock taken over. Those who wait sleep at a word of their own, which whoever gives
+//! up may look at without a fence.
 //!
 //! # Shared layout
 //!
 //! ```text
-//!  63                                       1         0
-//! +------------------------------------------+---------+
-//! | token of the owner                       | WAITING |   0: free
-//! +------------------------------------------+---------+
+//!           63                                       1        0
+//!          +------------------------------------------+--------+
+//! owner    | token of the owner                                |   0: free
+//!          +------------------------------------------+--------+
+//! sleepers | how often one of them was woken          | ASLEEP |
+//!          +------------------------------------------+--------+
 //! ```
 //!
 //! # States
 //!
-//! | word | `lock` | `unlock` by the owner | confirmed death of the owner |
+//! | owner | `lock` | `unlock` by the owner | confirmed death of the owner |
 //! |---|---|---|---|
-//! | `0` | CAS -> mine; with WAITING if it has slept | - | - |
-//! | `T` | CAS -> `T` with WAITING, sleep | swap -> `0` | the next locker: CAS -> mine with WAITING |
-//! | `T` with WAITING | sleep | swap -> `0`, wake one | the next locker: CAS -> mine with WAITING |
+//! | `0` | CAS -> mine | - | - |
+//! | `T` | look for a while, then sleep | store -> `0`, look at the sleepers | the next locker: CAS -> mine |
 //!
-//! WAITING must be set while anybody sleeps who has not been woken; it may be set when nobody does.
+//! | sleepers | about to sleep | `unlock` |
+//! |---|---|---|
+//! | `n` | -> `n` ASLEEP, look, settle, look, sleep | - |
+//! | `n` ASLEEP | look, settle, look, sleep | -> `n + 1`, wake one |
+//!
+//! # Nobody sleeps on
+//!
+//! While anybody sleeps beside a lock that nobody has, there is one who will see to it: ASLEEP is set, and whoever unlocks finds it; or it has been
+//! taken out, and one of the sleepers is awake for that. It sets ASLEEP again before it looks, for the others. Then it either has the
+//! lock, and will unlock it; or sleeps, with ASLEEP as it left it; or leaves at its deadline, and wakes the next one in its place. (One who has
+//! not been woken owes that to nobody.)
+//!
+//! Whoever unlocks looks at ASLEEP by a plain load, which may come before its store is seen: a fence would cost as much as all the rest. A sleeper makes
+//! up for that by time. It sleeps for a [settling] at most at first, and looks again; `docs/MEMORY_MODEL.md` has the argument, in "A store
+//! without a fence". It has to settle once for each number: while that stays the same, ASLEEP stays set, and everybody sees it. In models
+//! there is a fence.
+//!
+//! The number makes a sleep return at once that was decided on before the lock was given up. Without it, ASLEEP could have been taken out and
+//! set again meanwhile, by one who has left since.
 //!
 //! # A kill at each point
 //!
 //! * before the CAS of `lock`: nothing has happened; after it: a dead owner, taken over by the next locker;
-//! * while sleeping, or woken and not yet back: the wake-up it has swallowed is made good by the epoch of deaths, which wakes
+//! * with ASLEEP set, while sleeping, or woken and not yet back: the wake-up it has swallowed is made good by the epoch of deaths, which wakes
 //!   all;
-//! * between the swap of `unlock` and its wake-up: the same;
+//! * between the store of `unlock` and its wake-up: the same; the lock is free;
 //! * after a take-over: again a dead owner.
 //!
 //! # Garbage
 //!
-//! Any value is `0`, a token of a participant, or a token of nobody, that is of a dead owner. A hostile peer can keep others
-//! out or let them in together; it cannot make them do anything else.
+//! Any owner is `0`, a token of a participant, or a token of nobody, that is of a dead owner. Any sleepers are a number and ASLEEP: one too much costs
+//! a wake-up of nobody; one too few can cost a sleeper its wake-up, and it goes on with the next one, or with the safety net's look at deaths. A
+//! hostile peer can keep others out or let them in together; it cannot make them do anything else.
 
 use core::fmt;
-use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::compiler_fence;
 
 use crate::deadline::Deadline;
 use crate::described::{Described, Fingerprint, ShmSafe};
 use crate::error::Error;
-use crate::identity::{self, FLAG, Token};
+use crate::identity::{self, Token};
 use crate::retries::Retries;
-use crate::shim::AtomicU64;
+use crate::shim::{AtomicU64, fence, store_load_barrier};
 use crate::spin::spin_briefly;
-use crate::wait::{Site, Woken, wake_one};
+use crate::wait::{Site, Woken, settling, wake_one};
 use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
-const WAITING: u64 = FLAG;
+const ASLEEP: u64 = 1;
+
+/// What raises the number beside it by one.
+const NUMBER: u64 = 2;
 
 /// How often a locker looks before it sleeps: a lock is held for a short time, or for a long one.
 const LOOKS: u32 = 100;
 
 /// The lock. Zeroes are an unlocked one.
-#[repr(transparent)]
+#[repr(C)]
 #[derive(Debug)]
 pub struct RawLock {
-    word: AtomicU64,
+    /// The token of the owner, or 0. 0 -> token by the owner; token -> 0 by the same; the token of a dead -> another one by the next owner.
+    owner: AtomicU64,
+    /// Those who wait sleep on its low half. Written by those who are about to sleep, and by those who wake them.
+    sleepers: AtomicU64,
 }
 
+#[cfg(not(ipc_loom))]
+const _: () = assert!(size_of::<RawLock>() == 16 && align_of::<RawLock>() == 8);
+
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 // SAFETY: name and layout version are all that the layout depends on.
 unsafe impl Described for RawLock {
@@ -73,7 +103,7 @@ unsafe impl Described for RawLock {
     }
 }
 
-// SAFETY: an atomic.
+// SAFETY: two atomics.
 unsafe impl ShmSafe for RawLock {}
 
 /// A lock that is held.
@@ -107,15 +137,15 @@ impl RawLock {
     const_fn! {
         /// An unlocked lock.
         pub fn new() -> Self {
-            Self { word: AtomicU64::new(0) }
+            Self { owner: AtomicU64::new(0), sleepers: AtomicU64::new(0) }
         }
     }
 
-    /// The lock that `word` is, for tables that are made of words. 0 is an unlocked one.
+    /// The lock that `words` are, for tables that are made of words. Zeroes are an unlocked one.
     #[inline]
-    pub fn of(word: &AtomicU64) -> &Self {
-        // SAFETY: a lock is nothing but its word (`repr(transparent)`), of which every value is one.
-        unsafe { &*core::ptr::from_ref(word).cast::<Self>() }
+    pub fn of(words: &[AtomicU64; 2]) -> &Self {
+        // SAFETY: a lock is nothing but two such words in a row (`repr(C)`), of which every value is one.
+        unsafe { &*core::ptr::from_ref(words).cast::<Self>() }
     }
 
     /// Takes the lock, waiting for it until `deadline`.
@@ -130,7 +160,7 @@ impl RawLock {
     /// The process may be killed at any point; the lock is then free, or its owner known to be dead.
     #[inline]
     pub fn lock(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
-        match self.lock_free() {
+        match self.lock_if_free() {
             Some(held) => Ok(held),
             None => self.lock_contended(deadline),
         }
@@ -139,10 +169,22 @@ impl RawLock {
     /// Takes the lock if it is free or its owner is dead; `None` if it is held.
     #[inline]
     pub fn try_lock(&self) -> Result<Option<Held>, Error> {
-        match self.lock_free() {
+        match self.lock_if_free() {
             Some(held) => Ok(Some(held)),
             None => self.try_lock_contended(),
         }
+    }
+
+    /// Takes the lock if it is free, and asks no further: `None` also if its owner is dead, and in a child that has just been forked. For those who
+    /// [`lock`](Self::lock) if nothing comes of it.
+    #[inline]
+    pub fn lock_if_free(&self) -> Option<Held> {
+        let token = identity::current()?;
+        // Acquire pairs with the Release in `unlock`. Release pairs with the Acquire in `look`: whoever finds our token here finds
+        // it among the participants, too, and does not take us for dead.
+        self.owner.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
+        crash_point!("lock.after_cas");
+        Some(Held { token, after_death: false })
     }
 
     /// Gives the lock up. In a process that did not take it (a forked child of the owner) this does nothing.
@@ -151,9 +193,15 @@ impl RawLock {
         if !held.is_own() {
             return;
         }
-        crash_point!("lock.unlock.before_swap");
+        crash_point!("lock.unlock.before_store");
         // Release pairs with the Acquire of the next locker.
-        if self.word.swap(0, Release) & WAITING != 0 {
+        self.owner.store(0, Release);
+        crash_point!("lock.unlock.after_store");
+        // The processor may still look at the sleepers first; they allow for that. The compiler may not.
+        compiler_fence(SeqCst);
+        // Models know no time: there, this is a fence on our side.
+        store_load_barrier();
+        if self.sleepers.load(Relaxed) & ASLEEP != 0 {
             self.wake();
         }
     }
@@ -165,21 +213,33 @@ impl RawLock {
         Token::from_word(self.look())
     }
 
-    #[inline]
-    fn lock_free(&self) -> Option<Held> {
-        let token = identity::current()?;
-        // Acquire pairs with the Release in `unlock`. Release pairs with the Acquire in `look`: whoever finds our token here finds
-        // it among the participants, too, and does not take us for dead.
-        self.word.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
-        crash_point!("lock.after_cas");
-        Some(Held { token, after_death: false })
-    }
-
+    /// Wakes one of those who sleep, who then sees to the others.
     #[cold]
     fn wake(&self) {
-        crash_point!("lock.unlock.before_wake");
-        wake_one(&self.word);
-        crash_point!("lock.unlock.after_wake");
+        let mut word = self.sleepers.load(Relaxed);
+        let mut retries = Retries::new();
+        while word & ASLEEP != 0 && retries.again().is_some() {
+            crash_point!("lock.wake.before_number");
+            // Release pairs with the Acquire in `mark`: whoever sees the new number sees the lock as it is now.
+            match self.sleepers.compare_exchange(word, (word & !ASLEEP).wrapping_add(NUMBER), Release, Relaxed) {
+                Ok(_) => {
+                    crash_point!("lock.wake.before_wake");
+                    wake_one(&self.sleepers);
+                    crash_point!("lock.wake.after_wake");
+                    return;
+                }
+                // If somebody else has taken ASLEEP out, whoever sets it again looks at the lock after that.
+                Err(found) => word = found,
+            }
+        }
+    }
+
+    /// Sets ASLEEP; returns what the sleepers must be for a sleep. Look at the owner after that.
+    fn mark(&self) -> u64 {
+        // Acquire pairs with the Release in `wake`.
+        let word = self.sleepers.fetch_or(ASLEEP, AcqRel) | ASLEEP;
+        fence(SeqCst);
+        word
     }
 
     #[cold]
@@ -189,93 +249,85 @@ impl RawLock {
         let word = self.look();
         Ok(match Token::from_word(word) {
             Some(owner) if site.is_alive(owner) => None,
-            // WAITING stays as it is: those who sleep still need a wake-up.
-            _ => self.take(word, word & WAITING, &site),
+            _ => self.take(word, &site),
         })
     }
 
     #[cold]
     fn lock_contended(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
-        // Once somebody sleeps, waiting takes long anyway.
-        let looked =
-            spin_briefly(LOOKS, || Some(self.word.load(Relaxed)).filter(|word| *word == 0 || word & WAITING != 0));
+        let looked = spin_briefly(LOOKS, || {
+            let owner = self.owner.load(Relaxed);
+            // Once somebody sleeps, waiting takes long anyway.
+            (owner == 0 || self.sleepers.load(Relaxed) & ASLEEP != 0).then_some(owner)
+        });
         if looked == Some(0) {
-            if let Some(held) = self.lock_free() {
+            if let Some(held) = self.lock_if_free() {
                 return Ok(held);
             }
         }
         let mut site = Site::of(self).map_err(NotHeld::Failed)?;
         let mut retries = Retries::new();
+        let mut settles = None;
+        let mut was_woken = false;
+        let mut is_over = false;
         loop {
             if !site.is_own() {
+                // A signal handler has forked; a wake-up was the parent's.
                 site = Site::of(self).map_err(NotHeld::Failed)?;
+                was_woken = false;
             }
             // Before everything that a death may change.
             let epoch = site.epoch();
+            let marked = self.mark();
+            crash_point!("lock.after_mark");
+            if settles.is_none_or(|(number, _)| number != marked) {
+                settles = Some((marked, settling()));
+            }
+            // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
+            let unsettled = settles.and_then(|(_, settled)| settled).filter(|settled| !settled.has_passed());
             let word = self.look();
             let owner = Token::from_word(word);
             if !owner.is_some_and(|owner| site.is_alive(owner)) {
-                // Free, or its owner is dead. Others may sleep: the wake-up that brought us here was meant for one of them too.
-                if let Some(held) = self.take(word, WAITING, &site) {
+                // Free, or its owner is dead. ASLEEP is set, so the next one is woken when it is given up.
+                if let Some(held) = self.take(word, &site) {
                     return Ok(held);
                 }
                 retries.again().ok_or_else(|| scribbled(word))?;
                 continue;
             }
-            if word & WAITING == 0 {
-                let marked = self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed);
-                if marked.is_err() {
-                    retries.again().ok_or_else(|| scribbled(word))?;
-                    continue;
+            if is_over {
+                if was_woken {
+                    // ASLEEP may not be settled, and others have relied on this one.
+                    self.wake();
                 }
-                crash_point!("lock.after_waiting");
+                return Err(NotHeld::TimedOut);
             }
-            let woken = site.wait(&self.word, (word | WAITING) as u32, epoch, deadline);
+            let until = match (unsettled, deadline) {
+                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
+                (some, None) | (None, some) => some,
+            };
+            was_woken |= site.wait(&self.sleepers, marked as u32, epoch, until) == Woken::Maybe;
             crash_point!("lock.after_wait");
             retries = Retries::new();
-            if woken == Woken::TimedOut || deadline.is_some_and(Deadline::has_passed) {
-                return self.give_up(woken, &site);
-            }
+            is_over = deadline.is_some_and(Deadline::has_passed);
         }
     }
 
-    /// The word, for those who then ask whether its owner is alive.
+    /// The owner, for those who then ask whether it is alive.
     #[inline]
     fn look(&self) -> u64 {
-        // Acquire pairs with the Release in `lock_free` and `take`: an owner that is in the lock is among the participants.
-        self.word.load(Acquire)
+        // Acquire pairs with the Release in `lock_if_free` and `take`: an owner that is in the lock is among the participants.
+        self.owner.load(Acquire)
     }
 
     /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
-    fn take(&self, word: u64, waiting: u64, site: &Site) -> Option<Held> {
-        let mine = site.token().word() | waiting;
+    fn take(&self, word: u64, site: &Site) -> Option<Held> {
+        let mine = site.token().word();
         // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
-        // pairs with the Acquire in `look`, as in `lock_free`.
-        self.word.compare_exchange(word, mine, AcqRel, Relaxed).ok()?;
+        // pairs with the Acquire in `look`, as in `lock_if_free`.
+        self.owner.compare_exchange(word, mine, AcqRel, Relaxed).ok()?;
         crash_point!("lock.after_take");
         Some(Held { token: site.token(), after_death: Token::from_word(word).is_some() })
-    }
-
-    /// Leaves at the deadline. A wake-up that may have been meant for this locker is passed on: the next sleeper would be lost
-    /// with it.
-    fn give_up(&self, woken: Woken, site: &Site) -> Result<Held, NotHeld> {
-        // In a child that a signal handler has forked during the wait, the wake-up was its parent's.
-        if woken == Woken::Maybe && site.is_own() {
-            let mut retries = Retries::new();
-            while retries.again().is_some() {
-                let word = self.word.load(Relaxed);
-                if Token::from_word(word).is_none() {
-                    if let Some(held) = self.take(word, WAITING, site) {
-                        return Ok(held);
-                    }
-                } else if word & WAITING != 0
-                    || self.word.compare_exchange(word, word | WAITING, Relaxed, Relaxed).is_ok()
-                {
-                    break;
-                }
-            }
-        }
-        Err(NotHeld::TimedOut)
     }
 }
 
@@ -287,5 +339,72 @@ fn scribbled(found: u64) -> NotHeld {
 impl Default for RawLock {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use core::hint;
+    use core::sync::atomic::AtomicUsize;
+    use core::time::Duration;
+    use std::thread;
+    use std::time::Instant;
+
+    use super::*;
+    use crate::spin::{Spinning, set_spinning};
+
+    /// On a line of its own.
+    #[repr(align(64))]
+    struct Line(RawLock);
+
+    /// Looks until `word` is greater than `number`: now and then, for ten seconds in which this thread runs.
+    fn rises_above(word: &AtomicUsize, number: usize) -> bool {
+        let has_risen = || word.load(Acquire) > number;
+        let soon = (0..100_000).any(|_| {
+            hint::spin_loop();
+            has_risen()
+        });
+        soon || (0..1000).any(|_| {
+            thread::sleep(Duration::from_millis(10));
+            has_risen()
+        })
+    }
+
+    /// What models cannot show, since they have a fence there: on a real processor, a store without one is seen late, and the look behind it comes before.
+    #[test]
+    fn no_wake_up_is_lost_although_an_unlock_has_no_fence() {
+        const ROUNDS: usize = 20_000;
+        let all: Vec<_> = (0..ROUNDS).map(|_| Line(RawLock::new())).collect();
+        let [held, asks, has] = [(); 3].map(|()| AtomicUsize::new(0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // Outside of any region there is no safety net, so a lost wake-up is lost for good.
+                set_spinning(Spinning::Never);
+                for (number, Line(lock)) in all.iter().enumerate() {
+                    assert!(rises_above(&held, number), "the lock is held");
+                    asks.store(number + 1, Release);
+                    lock.unlock(lock.lock(None).expect("it is given up"));
+                    has.store(number + 1, Release);
+                }
+            });
+            let overslept = all.iter().enumerate().find(|(number, Line(lock))| {
+                let mine = lock.lock(None).expect("a new lock");
+                held.store(number + 1, Release);
+                assert!(rises_above(&asks, *number), "somebody asks for it");
+                // Now a little earlier, now a little later than the other one falls asleep.
+                let (begin, late) = (Instant::now(), Duration::from_nanos(*number as u64 % 3001));
+                while begin.elapsed() < late {
+                    hint::black_box(lock.owner());
+                }
+                lock.unlock(mine);
+                !rises_above(&has, *number)
+            });
+            let overslept = overslept.map(|(number, Line(lock))| {
+                lock.wake();
+                held.store(ROUNDS, Release);
+                number
+            });
+            assert_eq!(overslept, None, "a wake-up was lost");
+        });
     }
 }

@@ -7,7 +7,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64 (see `RawLock`) | version: u64 | copy 0: T, zeroes up to 8 bytes | copy 1: the same |
+//! | lock: u64, twice (see `RawLock`) | version: u64 | copy 0: T, zeroes up to 8 bytes | copy 1: the same |
 //! ```
 //!
 //! # States
@@ -46,7 +46,7 @@ use crate::shim::{AtomicU64, fence, spin_loop};
 use crate::{const_fn, crash_point};
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// A value of any size that several processes read and write, and that no reader ever sees half-written.
 ///
@@ -99,10 +99,10 @@ pub struct Snapshot<T> {
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Snapshot<[u8; 3]>>() == 32 && align_of::<Snapshot<[u8; 3]>>() == 8);
-    assert!(size_of::<Snapshot<[u64; 8]>>() == 144 && align_of::<Snapshot<u128>>() == align_of::<u128>());
-    assert!(core::mem::offset_of!(Snapshot<u64>, version) == 8);
-    assert!(core::mem::offset_of!(Snapshot<u64>, copies) == 16);
+    assert!(size_of::<Snapshot<[u8; 3]>>() == 40 && align_of::<Snapshot<[u8; 3]>>() == 8);
+    assert!(size_of::<Snapshot<[u64; 8]>>() == 152 && align_of::<Snapshot<u128>>() == align_of::<u128>());
+    assert!(core::mem::offset_of!(Snapshot<u64>, version) == 16);
+    assert!(core::mem::offset_of!(Snapshot<u64>, copies) == 24);
 };
 
 // SAFETY: the copies are reached by atomic accesses only, and what is made of them belongs to whoever has read it.

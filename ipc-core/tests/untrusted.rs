@@ -12,7 +12,7 @@ use shmkit_core::{Error, Region, RegionOptions, UntrustedRegion};
 
 /// Where the fields of a region lie: see `layout.rs` and `directory.rs`.
 const LOCK: u64 = 128;
-const END: u64 = 136;
+const END: u64 = 144;
 const TOKENS: u64 = 384;
 const RECORD: u64 = 48;
 

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 use shmkit_core::{Error, Region};
 use shmkit_process::{MapError, MapOptions, SharedMap, SharedVec, VecError};
 
-/// The size of a slot of a map of `str` to `u64`, keys up to 16 bytes: 4 words, the length, the key, two values; and of an element.
+/// The size of a slot of a map of `str` to `u64`, keys up to 16 bytes: 5 words, the length, the key, two values; and of an element.
 const SLOT: u64 = 128;
-const ELEMENT: u64 = 32;
+const ELEMENT: u64 = 40;
 /// Where the first of them is.
 const SLOTS: u64 = 128;
 const ELEMENTS: u64 = 256;
@@ -161,7 +161,7 @@ fn a_chain_that_leads_in_a_circle_or_nowhere_is_corrupted() {
         let (target, map) = map();
         map.insert("key", 1).expect("room");
         for slot in 0..5 {
-            let entry = SLOTS / 8 + slot * SLOT / 8 + 3;
+            let entry = SLOTS / 8 + slot * SLOT / 8 + 4;
             if target.read(entry) != 0 {
                 // Its own successor, if that is what `next` is.
                 let next = if next == 1 { slot + 1 } else { next };
@@ -180,8 +180,8 @@ fn a_chain_that_leads_in_a_circle_or_nowhere_is_corrupted() {
 fn a_key_that_is_no_text_or_too_long_is_corrupted() {
     let (target, map) = map();
     map.insert("key", 1).expect("room");
-    let slot = (0..5).find(|slot| target.read(SLOTS / 8 + slot * SLOT / 8 + 3) != 0).expect("the key");
-    let len = SLOTS / 8 + slot * SLOT / 8 + 4;
+    let slot = (0..5).find(|slot| target.read(SLOTS / 8 + slot * SLOT / 8 + 4) != 0).expect("the key");
+    let len = SLOTS / 8 + slot * SLOT / 8 + 5;
     for (word, value) in [(len, 17), (len, u64::MAX), (len + 1, 0x00ff_ffff)] {
         let sound = target.read(word);
         target.write(word, value);

@@ -3,7 +3,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64 (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
+//! | lock: u64, twice (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
 //! ```
 //!
 //! The poison is set by a locker that finds its predecessor dead, and by a guard that is dropped by a panic; it is written by the holder of the
@@ -28,11 +28,11 @@ use crate::value::Value;
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Mutual exclusion between processes, and between threads, with the data that it protects.
 ///
-/// An uncontended lock and unlock are one atomic operation each. The lock of an owner that was killed goes to the next one who
+/// An uncontended lock is one atomic exchange, and an unlock a plain store. The lock of an owner that was killed goes to the next one who
 /// asks, or to one of those who are waiting, within a fraction of a millisecond; it comes inside
 /// [`LockError::Poisoned`], as after a panic, until somebody calls [`clear_poison`](Self::clear_poison).
 ///
@@ -70,9 +70,9 @@ pub struct Mutex<T> {
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Mutex<u32>>() == 24 && align_of::<Mutex<u32>>() == 8);
-    assert!(core::mem::offset_of!(Mutex<u32>, poison) == 8);
-    assert!(core::mem::offset_of!(Mutex<u32>, value) == 16);
+    assert!(size_of::<Mutex<u32>>() == 32 && align_of::<Mutex<u32>>() == 8);
+    assert!(core::mem::offset_of!(Mutex<u32>, poison) == 16);
+    assert!(core::mem::offset_of!(Mutex<u32>, value) == 24);
 };
 
 // SAFETY: the lock admits one thread of one process at a time to the value, and `Pod` values belong to no thread.

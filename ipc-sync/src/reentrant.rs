@@ -6,7 +6,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64 (see `RawLock`) | owner: u64 | depth: u32 | poison: u32 | value: T |
+//! | lock: u64, twice (see `RawLock`) | owner: u64 | depth: u32 | poison: u32 | value: T |
 //! ```
 //!
 //! # States
@@ -69,7 +69,7 @@ use shmkit_core::poison::PoisonWord;
 const NOBODY: u64 = 0;
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Mutual exclusion between threads, of any processes, in which the thread that has the lock can lock again.
 ///
@@ -125,11 +125,11 @@ pub struct ReentrantMutex<T> {
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<ReentrantMutex<u64>>() == 32 && align_of::<ReentrantMutex<u64>>() == 8);
-    assert!(core::mem::offset_of!(ReentrantMutex<u64>, owner) == 8);
-    assert!(core::mem::offset_of!(ReentrantMutex<u64>, depth) == 16);
-    assert!(core::mem::offset_of!(ReentrantMutex<u64>, poison) == 20);
-    assert!(core::mem::offset_of!(ReentrantMutex<u64>, value) == 24);
+    assert!(size_of::<ReentrantMutex<u64>>() == 40 && align_of::<ReentrantMutex<u64>>() == 8);
+    assert!(core::mem::offset_of!(ReentrantMutex<u64>, owner) == 16);
+    assert!(core::mem::offset_of!(ReentrantMutex<u64>, depth) == 24);
+    assert!(core::mem::offset_of!(ReentrantMutex<u64>, poison) == 28);
+    assert!(core::mem::offset_of!(ReentrantMutex<u64>, value) == 32);
 };
 
 // SAFETY: one thread at a time reaches the value, so it need not be `Sync`, as in a mutex.

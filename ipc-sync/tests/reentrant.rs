@@ -114,8 +114,8 @@ fn a_panic_with_a_guard_poisons_for_all_who_lock_until_that_is_cleared() {
     assert!(is_free_for_others(&mutex));
 }
 
-/// Its three words: the lock, the owner, and depth and poison together.
-fn words(mutex: &ReentrantMutex<AtomicU64>) -> &[AtomicU64; 3] {
+/// Its four words: the two of the lock, the owner, and depth and poison together.
+fn words(mutex: &ReentrantMutex<AtomicU64>) -> &[AtomicU64; 4] {
     // SAFETY: a reentrant mutex begins with these; the last one is two atomics of four bytes, which no other thread uses meanwhile.
     unsafe { &*std::ptr::from_ref(mutex).cast() }
 }
@@ -126,12 +126,12 @@ fn a_depth_that_cannot_be_is_corrupted_and_does_not_wrap() {
     let guard = mutex.lock().expect("free");
 
     for depth in [0, u64::from(u32::MAX)] {
-        words(&mutex)[2].store(depth, Relaxed);
+        words(&mutex)[3].store(depth, Relaxed);
         let error = mutex.lock().expect_err("corrupted");
         assert!(matches!(error, LockError::Failed(Error::Corrupted { found, .. }) if found == depth));
         assert!(mutex.try_lock().is_err() && mutex.lock_timeout(SHORT).is_err());
     }
-    words(&mutex)[2].store(1, Relaxed);
+    words(&mutex)[3].store(1, Relaxed);
     drop(guard);
     assert!(is_free_for_others(&mutex));
 }
@@ -143,12 +143,12 @@ fn whatever_the_words_are_every_call_returns() {
     for (at, what) in garbage.iter().enumerate() {
         let mutex = region.insert(&format!("mutex {at}"), ReentrantMutex::new(AtomicU64::new(0))).expect("room");
         // An owner of a lock that is free, or that somebody has, is nobody to those who come.
-        words(&mutex)[1].store(*what, Relaxed);
+        words(&mutex)[2].store(*what, Relaxed);
         drop(mutex.lock().expect("free"));
         assert!(is_free_for_others(&mutex), "{what:#x}");
         // The owner that is overwritten waits for itself.
         let guard = mutex.lock().expect("free");
-        words(&mutex)[1].store(*what, Relaxed);
+        words(&mutex)[2].store(*what, Relaxed);
         assert!(matches!(mutex.lock_timeout(Duration::ZERO), Err(LockError::TimedOut)));
         drop(guard);
         // Everything at once.

@@ -16,7 +16,7 @@ const CELLS: usize = 128;
 
 /// What is at which place in a lock, in words of 8 bytes.
 const TURN: usize = 0;
-const DOWNGRADED: usize = 2;
+const DOWNGRADED: usize = 3;
 const FIRST_CELL: usize = 8;
 
 fn word<T>(lock: &RwLock<T>, index: usize) -> &AtomicU64 {
@@ -32,9 +32,9 @@ fn half_word<T>(lock: &RwLock<T>, offset: usize) -> &AtomicU32 {
     unsafe { &*std::ptr::from_ref(lock).cast::<AtomicU32>().add(offset / 4) }
 }
 
-const POISON: usize = 8;
-const GATE: usize = 12;
-const LEFT: usize = 24;
+const POISON: usize = 16;
+const GATE: usize = 20;
+const LEFT: usize = 32;
 
 fn in_region<T>(scene: impl Fn(&Region) -> T) -> T {
     scene(&Region::anonymous(1 << 14).expect("a region"))

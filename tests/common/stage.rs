@@ -86,16 +86,23 @@ impl Stage {
         self.name.as_ref().expect("the one who created the stage")
     }
 
-    /// The word of the mutex that holds the owner's token and, in bit 0, whether somebody sleeps.
+    /// The word of the mutex that holds the owner's token.
     pub(crate) fn lock_word(&self) -> &AtomicU64 {
         // SAFETY: a mutex begins with this atomic word.
         unsafe { &*std::ptr::from_ref(&*self.mutex).cast() }
     }
 
+    /// Whether somebody sleeps until it has the mutex.
+    pub(crate) fn has_sleeper(&self) -> bool {
+        // SAFETY: this atomic word is the second one of the mutex.
+        let sleepers: &AtomicU64 = unsafe { &*std::ptr::from_ref(&*self.mutex).cast::<AtomicU64>().add(1) };
+        sleepers.load(Relaxed) & 1 != 0
+    }
+
     /// The word of the mutex that says whether it is poisoned.
     pub(crate) fn poison_word(&self) -> &AtomicU32 {
-        // SAFETY: this atomic word follows the one of the lock, eight bytes into the mutex.
-        unsafe { &*std::ptr::from_ref(&*self.mutex).cast::<AtomicU32>().add(2) }
+        // SAFETY: this atomic word follows those of the lock, 16 bytes into the mutex.
+        unsafe { &*std::ptr::from_ref(&*self.mutex).cast::<AtomicU32>().add(4) }
     }
 
     /// The process ids of those who take part, in the order of the table.

@@ -18,7 +18,7 @@ type Lock = RwLock<[u64; 2]>;
 const SECONDS: Duration = Duration::from_secs(10);
 
 /// The place of the gate in a lock, and what it is while somebody sleeps until readers leave.
-const GATE: usize = 12;
+const GATE: usize = 20;
 const WAITING: u32 = 2;
 
 /// More readers than there is room for.

@@ -10,9 +10,9 @@ use crate::stage::{Scribble, Stage, with_stage};
 
 const CAPACITY: usize = 8;
 
-/// Where the elements are and how long one is, and where in the head its lock is, in bytes. The lock of an element is its first word.
+/// Where the elements are and how long one is, and where in the head its lock is, in bytes. The owner of its lock is the first word of an element.
 const ELEMENTS: usize = 256;
-const ELEMENT: usize = 32;
+const ELEMENT: usize = 40;
 const LOCK: usize = 128;
 
 #[derive(Arbitrary, Debug)]

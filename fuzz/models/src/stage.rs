@@ -14,7 +14,7 @@ use shmkit::{Region, RegionOptions};
 pub(crate) const SIZE: usize = 32 * 1024;
 
 /// The word of the header that says where the log of objects ends.
-const END: usize = 136;
+const END: usize = 144;
 
 /// The word where the tokens of the participants begin.
 pub(crate) const TOKENS: usize = 48;

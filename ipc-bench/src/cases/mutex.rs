@@ -8,7 +8,7 @@ use shmkit::spin::Spinning;
 
 use crate::cases::contention::dependent_steps;
 use crate::figure::{ALWAYS, Comparison, NEVER, SUBJECT};
-use crate::floor::Floor;
+use crate::floor::{Floor, PRIVATE_LINES, PrivateLines};
 use crate::lock::{LockUnderTest, SharedLock};
 use crate::ours::Ours;
 #[cfg(feature = "peers")]
@@ -25,11 +25,12 @@ const STEPS: u64 = 120;
 pub const UNCONTENDED: Solo = Solo {
     name: "mutex/uncontended",
     what: "lock+unlock, uncontended",
-    conditions: "the section is empty; shmkit, floor and pthread in shared memory, std in private memory",
+    conditions: "the section is empty; the floor is a CAS and a swap; all but std in shared memory",
     candidates: uncontended,
     rows: &[
-        Comparison::at_most(Floor::NAME, 1.15),
-        Comparison::at_most(<Mutex<u64> as LockUnderTest>::NAME, 0.95),
+        Comparison::at_most(PRIVATE_LINES, 1.35),
+        Comparison::listed(Floor::NAME),
+        Comparison::at_most(<Mutex<u64> as LockUnderTest>::NAME, 0.75),
         Comparison::at_most(Robust::NAME, 0.65),
         Comparison::listed(Plain::NAME),
         #[cfg(feature = "peers")]
@@ -89,8 +90,10 @@ pub const CROWD: Game = Game {
 
 fn uncontended() -> io::Result<Vec<Turns>> {
     let private = Line(Mutex::new(0));
+    let line = PrivateLines::create(1)?;
     let candidates = [
         turns(Floor::create()?),
+        Turns::new(PRIVATE_LINES, move || line.take_and_give(0)),
         turns(Ours::create()?),
         Turns::new(<Mutex<u64> as LockUnderTest>::NAME, move || section(&private.0)),
         turns(Plain::create()?),

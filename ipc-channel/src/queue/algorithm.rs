@@ -58,11 +58,11 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     pub(super) fn put(&self, messages: &[T], patience: Patience) -> Result<usize, Ended> {
         let head = &*self.shared;
-        let turn = head.producers.take(&head.producers_turn, patience)?;
+        let turn = Turn::take(&head.producers, patience)?;
         if head.is_closed() {
             return Err(Ended::Gone);
         }
-        if turn.after_death {
+        if turn.is_after_death() {
             self.mend()?;
         }
         let mut sent = self.sent()?;
@@ -100,11 +100,11 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     pub(super) fn put_one(&self, message: &T, patience: Patience) -> Result<bool, Ended> {
         let head = &*self.shared;
-        let turn = head.producers.take(&head.producers_turn, patience)?;
+        let turn = Turn::take(&head.producers, patience)?;
         if head.is_closed() {
             return Err(Ended::Gone);
         }
-        if turn.after_death {
+        if turn.is_after_death() {
             self.mend()?;
         }
         let sent = self.sent()?;
@@ -136,7 +136,7 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     pub(super) fn begin_to_take(&self, messages: &mut [T], patience: Patience) -> Result<Option<Taking<'_, T>>, Ended> {
         let head = &*self.shared;
-        let turn = head.consumers.take(&head.consumers_turn, patience)?;
+        let turn = Turn::take(&head.consumers, patience)?;
         let mut received = self.received()?;
         let mut count = 0;
         while count < messages.len() {
@@ -164,7 +164,7 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     pub(super) fn take_one(&self, message: &mut T, patience: Patience) -> Result<bool, Ended> {
         let head = &*self.shared;
-        let turn = head.consumers.take(&head.consumers_turn, patience)?;
+        let turn = Turn::take(&head.consumers, patience)?;
         let received = self.received()?;
         if self.available(received)? == 0 {
             if !head.is_closed() {
@@ -267,9 +267,9 @@ impl<T: Pod + Described> Ring<T> {
     /// Ends the sending and tells everybody.
     pub(super) fn close(&self) -> Result<(), Error> {
         let head = &*self.shared;
-        match head.producers.take(&head.producers_turn, Patience::Until(None)) {
+        match Turn::take(&head.producers, Patience::Until(None)) {
             Ok(turn) => {
-                if turn.after_death {
+                if turn.is_after_death() {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.
                     let _ = self.mend();
                 }

@@ -5,9 +5,9 @@
 //! ```text
 //! Head<T>:   | rules and sleepers (128) | producers (128) | consumers (128) | received (128) |     then the cells
 //!
-//! rules:     | capacity: u64 | state: u32 | sleepers: u32, four times | unused |
-//! producers: | lock | sent: position | limit: position | unused |
-//! consumers: | lock | unused |
+//! rules:     | capacity: u64 | state: u32 | sleepers: u32, twice | unused |
+//! producers: | lock (see `RawLock`) | sent: position | limit: position | unused |
+//! consumers: | lock (see `RawLock`) | unused |
 //! received:  | position | unused |
 //!
 //! a cell:    | header: u64 | message | message | ...    | unused |       64 bytes, or a multiple for a message that is larger
@@ -54,11 +54,11 @@ use core::marker::PhantomData;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bytemuck::Pod;
+use shmkit_core::raw_lock::RawLock;
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
 
 use super::sleepers::Sleepers;
-use super::turn::Lock;
 
 /// The size of a header, and of a word.
 const WORD: usize = 8;
@@ -73,7 +73,7 @@ const MOST: u32 = 1 << 30;
 const CLOSED: u32 = 1;
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// The fixed part of a queue.
 #[repr(C, align(128))]
@@ -87,21 +87,17 @@ pub(super) struct Head<T> {
     pub(super) producers_asleep: Sleepers,
     /// Consumers that sleep until there is a message.
     pub(super) consumers_asleep: Sleepers,
-    /// Producers that sleep until it is their turn.
-    pub(super) producers_turn: Sleepers,
-    /// Consumers that sleep until it is their turn.
-    pub(super) consumers_turn: Sleepers,
-    _rules: [AtomicU32; 25],
+    _rules: [AtomicU32; 27],
     /// Held by the one who sends.
-    pub(super) producers: Lock,
+    pub(super) producers: RawLock,
     /// Where the next message goes. See the module.
     sent: AtomicU64,
     /// Up to where there surely is room. See the module.
     limit: AtomicU64,
-    _producers: [AtomicU64; 13],
+    _producers: [AtomicU64; 12],
     /// Held by the one who receives.
-    pub(super) consumers: Lock,
-    _consumers: [AtomicU64; 15],
+    pub(super) consumers: RawLock,
+    _consumers: [AtomicU64; 14],
     /// Where the next message is. See the module.
     received: AtomicU64,
     _received: [AtomicU64; 15],
@@ -115,7 +111,7 @@ const _: () = {
     assert!(size_of::<Head<u64>>() == 512 && align_of::<Head<u64>>() == 128);
     assert!(offset_of!(Head<u64>, state) == 8);
     assert!(offset_of!(Head<u64>, producers) == 128);
-    assert!(offset_of!(Head<u64>, sent) == 136);
+    assert!(offset_of!(Head<u64>, sent) == 144);
     assert!(offset_of!(Head<u64>, consumers) == 256);
     assert!(offset_of!(Head<u64>, received) == 384);
 };
@@ -166,15 +162,13 @@ impl<T: Pod + Described> Head<T> {
             state: AtomicU32::new(0),
             producers_asleep: Sleepers::new(),
             consumers_asleep: Sleepers::new(),
-            producers_turn: Sleepers::new(),
-            consumers_turn: Sleepers::new(),
-            _rules: [(); 25].map(|()| AtomicU32::new(0)),
-            producers: Lock::new(),
+            _rules: [(); 27].map(|()| AtomicU32::new(0)),
+            producers: RawLock::new(),
             sent: AtomicU64::new(0),
             limit: AtomicU64::new(0),
-            _producers: [(); 13].map(|()| AtomicU64::new(0)),
-            consumers: Lock::new(),
-            _consumers: [(); 15].map(|()| AtomicU64::new(0)),
+            _producers: [(); 12].map(|()| AtomicU64::new(0)),
+            consumers: RawLock::new(),
+            _consumers: [(); 14].map(|()| AtomicU64::new(0)),
             received: AtomicU64::new(0),
             _received: [(); 15].map(|()| AtomicU64::new(0)),
             _messages: PhantomData,

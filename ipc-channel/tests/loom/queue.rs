@@ -242,12 +242,12 @@ fn a_close_ends_all_who_wait_and_lets_nothing_in_behind_it() {
 #[test]
 fn a_producer_that_dies_anywhere_has_sent_or_not() {
     let points = [
-        "queue.turn.after_cas",
+        "lock.after_cas",
         "queue.send.after_copy",
         "queue.send.after_header",
         "queue.send.after_sent",
-        "queue.turn.before_store",
-        "queue.turn.after_store",
+        "lock.unlock.before_store",
+        "lock.unlock.after_store",
         "queue.send.after_unlock",
     ];
     explore_deaths(1, &points, |at| {
@@ -273,8 +273,7 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
         let of_victim: Vec<u64> = received.iter().copied().filter(|number| *number < 7).collect();
         let died = *place.lock().unwrap();
         // Whatever is stored after the header, the message is sent.
-        let unsent =
-            ["queue.turn.after_cas", "queue.turn.after_take", "queue.wait.after_mark", "queue.wait.after_sleep"];
+        let unsent = ["lock.after_cas", "lock.after_take", "lock.after_mark", "lock.after_wait"];
         let is_sent =
             |at| !unsent.contains(&at) && !["queue.send.after_copy", "queue.send.after_mending"].contains(&at);
         let sent = noted.load(Relaxed) as usize + usize::from(died.is_some_and(is_sent));
@@ -290,11 +289,11 @@ fn a_producer_that_dies_anywhere_has_sent_or_not() {
 #[test]
 fn a_consumer_that_dies_anywhere_has_received_or_not() {
     let points = [
-        "queue.turn.after_cas",
+        "lock.after_cas",
         "queue.recv.after_copy",
         "queue.recv.after_received",
-        "queue.turn.before_store",
-        "queue.turn.after_store",
+        "lock.unlock.before_store",
+        "lock.unlock.after_store",
         "queue.recv.after_unlock",
     ];
     explore_deaths(2, &points, |at| {
@@ -323,12 +322,7 @@ fn a_consumer_that_dies_anywhere_has_received_or_not() {
         // Dead before the store: three are there; after it: one of the first two is missing, unless it had been noted.
         let is_received = !matches!(
             died,
-            Some(
-                "queue.turn.after_cas"
-                    | "queue.turn.after_take"
-                    | "queue.recv.after_copy"
-                    | "queue.recv.before_received"
-            )
+            Some("lock.after_cas" | "lock.after_take" | "queue.recv.after_copy" | "queue.recv.before_received")
         );
         let expected = if is_received && noted.is_empty() && died.is_some() { 2 } else { 3 };
         // Waiting for its turn, it had nothing yet.

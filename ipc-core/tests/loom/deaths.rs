@@ -26,11 +26,13 @@ fn the_lock_of_one_who_dies_anywhere_goes_to_the_other() {
     let points = [
         "lock.after_cas",
         "lock.after_take",
-        "lock.after_waiting",
+        "lock.after_mark",
         "lock.after_wait",
-        "lock.unlock.before_swap",
-        "lock.unlock.before_wake",
-        "lock.unlock.after_wake",
+        "lock.unlock.before_store",
+        "lock.unlock.after_store",
+        "lock.wake.before_number",
+        "lock.wake.before_wake",
+        "lock.wake.after_wake",
     ];
     explore_deaths(3, &points, |at| {
         let region = Attachment::new(2);
@@ -52,7 +54,7 @@ fn the_lock_of_one_who_dies_anywhere_goes_to_the_other() {
 /// The owner unlocks and wakes one of two, who dies with the wake-up.
 #[test]
 fn the_wake_up_of_a_waiter_who_dies_reaches_the_other() {
-    let points = ["lock.after_waiting", "lock.after_wait", "lock.after_take", "lock.unlock.before_wake"];
+    let points = ["lock.after_mark", "lock.after_wait", "lock.after_take", "lock.wake.before_wake"];
     explore_deaths(1, &points, |at| {
         let region = Attachment::new(3);
         let office = Office::new();

@@ -21,7 +21,7 @@ fn a_newcomer_in_the_entry_of_a_dead_may_die_too() {
         "participants.attach.after_token",
         "participants.roster.after_raise",
         "lock.after_cas",
-        "lock.unlock.before_swap",
+        "lock.unlock.before_store",
     ];
     explore_deaths(1, &points, |at| {
         let region = Attachment::new(3);

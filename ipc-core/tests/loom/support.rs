@@ -91,7 +91,7 @@ impl Office {
 
 /// Whether one who died at `point` of `RawLock` held it.
 pub(crate) fn held_at(point: &str) -> bool {
-    matches!(point, "lock.after_cas" | "lock.after_take" | "lock.unlock.before_swap")
+    matches!(point, "lock.after_cas" | "lock.after_take" | "lock.unlock.before_store")
 }
 
 /// Starts a thread that dies at once for `process`, with `office` locked.

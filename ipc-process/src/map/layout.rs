@@ -9,7 +9,7 @@
 //!
 //! ```text
 //! |<------------ bucket ----------->|<------------------ entry ------------------------>|
-//! | lock: u64 | version: u64 | links | entry: u64 | [len: u64] | key | value 0 | value 1 | zeroes up to 64 bytes |
+//! | lock: u64, twice | version: u64 | links | entry: u64 | [len: u64] | key | value 0 | value 1 | zeroes up to 64 bytes |
 //!
 //!            63               32 31                0
 //!           +-------------------+-------------------+
@@ -56,18 +56,18 @@ pub(super) const MOST: u64 = (1 << 30) - 2;
 pub(super) const LONGEST_KEY: u64 = 1 << 20;
 
 /// Version of the layout above, and of the hash.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Which value is valid.
 const VAL: u64 = 1 << 31;
 
 /// Where in a slot the words of the bucket are, and that of the entry.
 const LOCK: usize = 0;
-const VERSION: usize = 1;
-const LINKS: usize = 2;
-const ENTRY: usize = 3;
+const VERSION: usize = 2;
+const LINKS: usize = 3;
+const ENTRY: usize = 4;
 /// Where the entry's length or key begins.
-const KEY: usize = 4;
+const KEY: usize = 5;
 
 /// The fixed part of a map.
 #[repr(C, align(128))]
@@ -335,7 +335,7 @@ pub(super) struct Slot<'a, K: Key + ?Sized, V: Pod + Described> {
 impl<'a, K: Key + ?Sized, V: Pod + Described> Slot<'a, K, V> {
     #[inline]
     pub(super) fn lock(&self) -> &'a RawLock {
-        RawLock::of(&self.words[LOCK])
+        RawLock::of(self.words[LOCK..].first_chunk().expect("a slot begins with the bucket"))
     }
 
     /// The version, before a look at what belongs to the bucket.

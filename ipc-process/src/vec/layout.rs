@@ -3,7 +3,7 @@
 //! ```text
 //! | head: 256 bytes | element 0 | element 1 | ... | element capacity - 1 |
 //!
-//! | lock: u64 | version: u64 | value 0 | value 1 |      an element
+//! | lock: u64, twice | version: u64 | value 0 | value 1 |      an element
 //! ```
 //!
 //! | word | what it says | written by |
@@ -27,12 +27,12 @@ use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName, cras
 use crate::words::{self, WORD, words_of};
 
 /// Version of the layout above.
-const LAYOUT: u32 = 1;
+const LAYOUT: u32 = 2;
 
 /// Where in an element its words are.
 const LOCK: usize = 0;
-const VERSION: usize = 1;
-const VALUE: usize = 2;
+const VERSION: usize = 2;
+const VALUE: usize = 3;
 
 /// The fixed part of a vector.
 #[repr(C, align(128))]
@@ -47,7 +47,7 @@ pub(super) struct Head<T> {
     len: AtomicU64,
     /// How often elements have gone. Whoever looks at one finds out by this whether it may have been another one meanwhile.
     pops: AtomicU64,
-    _len: [AtomicU64; 13],
+    _len: [AtomicU64; 12],
     _elements: PhantomData<fn() -> T>,
 }
 
@@ -57,8 +57,8 @@ const _: () = {
 
     assert!(size_of::<Head<u64>>() == 256 && align_of::<Head<u64>>() == 128);
     assert!(offset_of!(Head<u64>, lock) == 128);
-    assert!(offset_of!(Head<u64>, len) == 136);
-    assert!(offset_of!(Head<u64>, pops) == 144);
+    assert!(offset_of!(Head<u64>, len) == 144);
+    assert!(offset_of!(Head<u64>, pops) == 152);
 };
 
 // SAFETY: name, layout version, size and alignment are all that the layout of the head depends on; that of the elements depends on `T`.
@@ -89,7 +89,7 @@ impl<T: Pod + Described> Head<T> {
             lock: RawLock::new(),
             len: zero(),
             pops: zero(),
-            _len: [(); 13].map(|()| zero()),
+            _len: [(); 12].map(|()| zero()),
             _elements: PhantomData,
         }
     }
@@ -188,7 +188,7 @@ pub(super) struct Element<'a, T: Pod + Described> {
 impl<'a, T: Pod + Described> Element<'a, T> {
     #[inline]
     pub(super) fn lock(&self) -> &'a RawLock {
-        RawLock::of(&self.words[LOCK])
+        RawLock::of(self.words[LOCK..].first_chunk().expect("an element begins with them"))
     }
 
     /// The value, unless it has changed meanwhile.

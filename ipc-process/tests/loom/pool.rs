@@ -41,7 +41,7 @@ fn what_a_worker_that_dies_anywhere_has_taken_is_told_from_what_it_has_only_note
         "pool.take.after_note",
         "queue.recv.before_received",
         "queue.recv.after_received",
-        "queue.turn.after_store",
+        "lock.unlock.after_store",
         "pool.take.after_take",
     ];
     explore_deaths(2, &points, |at| {

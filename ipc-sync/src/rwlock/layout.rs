@@ -9,7 +9,7 @@ use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout.
-pub(super) const LAYOUT: u32 = 1;
+pub(super) const LAYOUT: u32 = 2;
 
 /// `gate`: readers come in by themselves.
 pub(super) const OPEN: u32 = 0;
@@ -41,7 +41,7 @@ pub(super) struct Core {
     /// Raised by readers that leave while the gate says WAITING; whoever waits for that sleeps on it. Garbage: a look for nothing.
     pub(super) left: AtomicU32,
     #[cfg(not(ipc_loom))]
-    reserved: [AtomicU32; 9],
+    reserved: [AtomicU32; 7],
     /// Each 0, or the token of a process one of whose threads reads. Participant `i` begins to look for a free one in line `i` modulo 16. 0 ->
     /// token by the reader, token -> 0 by the same reader; the token of a dead -> 0 or another token by whoever has the turn. Garbage:
     /// a token of nobody is that of a dead; one of somebody alive is a reader who does not leave before it dies.
@@ -52,10 +52,10 @@ pub(super) struct Core {
 const _: () = {
     assert!(size_of::<Core>() == 64 + 1024 && align_of::<Core>() == 64);
     assert!(core::mem::offset_of!(Core, turn) == 0);
-    assert!(core::mem::offset_of!(Core, poison) == 8);
-    assert!(core::mem::offset_of!(Core, gate) == 12);
-    assert!(core::mem::offset_of!(Core, downgraded) == 16);
-    assert!(core::mem::offset_of!(Core, left) == 24);
+    assert!(core::mem::offset_of!(Core, poison) == 16);
+    assert!(core::mem::offset_of!(Core, gate) == 20);
+    assert!(core::mem::offset_of!(Core, downgraded) == 24);
+    assert!(core::mem::offset_of!(Core, left) == 32);
     assert!(core::mem::offset_of!(Core, cells) == 64);
 };
 
@@ -69,7 +69,7 @@ impl Core {
                 downgraded: AtomicU64::new(0),
                 left: AtomicU32::new(0),
                 #[cfg(not(ipc_loom))]
-                reserved: [const { AtomicU32::new(0) }; 9],
+                reserved: [const { AtomicU32::new(0) }; 7],
                 #[cfg(not(ipc_loom))]
                 cells: [const { AtomicU64::new(0) }; CELLS],
                 #[cfg(ipc_loom)]

@@ -13,7 +13,7 @@
 //! # Shared layout
 //!
 //! ```text
-//!    0: | turn: u64 (see `RawLock`) | poison: u32 | gate: u32 | downgraded: u64 | left: u32 | reserved, up to 64 |
+//!    0: | turn: u64, twice (see `RawLock`) | poison: u32 | gate: u32 | downgraded: u64 | left: u32 | reserved, up to 64 |
 //!   64: | 16 lines of 8 cells: u64, each 0 or the token of a process one of whose threads reads                        |
 //! 1088: | value: T, padded to lines of 64 bytes                                                                        |
 //! ```

@@ -24,7 +24,7 @@ fn add(mutex: &Mutex<[u32; 2]>) -> bool {
 
 #[test]
 fn whoever_locks_after_a_death_finds_the_poison_also_if_the_first_to_know_dies() {
-    let points = ["mutex.lock.before_poison", "lock.after_take", "lock.after_cas", "lock.unlock.before_swap"];
+    let points = ["mutex.lock.before_poison", "lock.after_take", "lock.after_cas", "lock.unlock.before_store"];
     explore_deaths(1, &points, |at| {
         let (region, [owner, survivor, victim]) = processes();
         let mutex = Arc::new(Mutex::new([0, 0]));

@@ -118,9 +118,9 @@ fn a_forgotten_guards_note_lets_nobody_in_while_a_sibling_takes_over() {
         let process = process.rejoin(later);
         let thread = spawn(&process, {
             let numbers = Arc::clone(&numbers);
-            // Its second crash point is `reentrant.lock.before_owner`. It stays there, and its process lives.
+            // Its third crash point is `reentrant.lock.before_owner`. It stays there, and its process lives.
             move || {
-                let place = run_and_die_at(2, || drop(lock(&numbers)));
+                let place = run_and_die_at(3, || drop(lock(&numbers)));
                 assert_eq!(place, Some("reentrant.lock.before_owner"));
             }
         });
@@ -138,7 +138,7 @@ fn the_lock_of_one_who_dies_anywhere_goes_to_the_other_whatever_the_notes_say() 
         "reentrant.lock.after_owner",
         "reentrant.lock_again.after_depth",
         "reentrant.unlock.after_owner",
-        "lock.unlock.before_swap",
+        "lock.unlock.before_store",
     ];
     explore_deaths(1, &points, |at| {
         let (region, [survivor, victim]) = processes();
