@@ -47,21 +47,21 @@ impl From<Error> for Ended {
 }
 
 impl Ends {
-    /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
+    /// Tells the other side of a change on this `side`, if it is asleep. The change must have been made before, with Release.
     ///
     /// `true`: the other side waits in an event loop, so its bell is to be rung now.
     #[inline]
     #[must_use]
-    pub(crate) fn tell(&self, claim: &Claim) -> bool {
+    pub(crate) fn tell(&self, side: Side) -> bool {
         // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
         compiler_fence(SeqCst);
-        let is_sleepy = || self.end(claim.side.other()).load(Relaxed) & SLEEPY != 0;
+        let is_sleepy = || self.end(side.other()).load(Relaxed) & SLEEPY != 0;
         // In models, a second look behind a fence stands for the time that the other side takes to settle.
         let looks_again = || {
             store_load_barrier();
             is_sleepy()
         };
-        (is_sleepy() || cfg!(ipc_loom) && looks_again()) && self.tell_sleepy(claim.side.other())
+        (is_sleepy() || cfg!(ipc_loom) && looks_again()) && self.tell_sleepy(side.other())
     }
 
     #[cold]
@@ -296,17 +296,17 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for (number, (ends, is_there)) in all.iter().enumerate() {
-                    let claim = ends.claim(Side::Sender).expect("an end that nobody has");
+                    ends.claim(Side::Sender).expect("an end that nobody has");
                     while round.load(Acquire) <= number {
                         hint::spin_loop();
                     }
                     // Now a little earlier, now a little later than the other one falls asleep; with the line at hand, as every sender has it.
                     let (begin, late) = (Instant::now(), Duration::from_nanos(number as u64 % 3001));
                     while begin.elapsed() < late {
-                        hint::black_box(ends.other(&claim));
+                        hint::black_box(ends.other(Side::Sender));
                     }
                     is_there.store(true, Release);
-                    assert!(!ends.tell(&claim), "nobody has a bell");
+                    assert!(!ends.tell(Side::Sender), "nobody has a bell");
                 }
             });
             set_spinning(Spinning::Never);
