@@ -19,8 +19,9 @@ use crate::error::{OpenError, RecvError};
 use crate::readiness::Readiness;
 use crate::ring::{self, Place, Ring, Shared};
 
-/// How many cells ahead the line to be read is asked for.
-const AHEAD: usize = 3;
+/// How many cells ahead the line to be read is asked for. More would take lines away from the sender that it is about to write: between CPUs with
+/// a cache of their own each, 3 made a stream take 1.3 times as long.
+const AHEAD: usize = 1;
 
 /// After how many messages that are received together the sender gets their room. More would keep it waiting.
 const GIVE_ROOM: usize = 64;

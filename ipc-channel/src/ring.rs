@@ -228,7 +228,11 @@ impl Place {
     /// How many messages of the cell have been sent.
     #[inline]
     pub(crate) fn sent<T: Pod + Described>(&self, ring: &Shared<T>) -> Result<usize, Error> {
-        self.count(ring).or_else(|found| self.sent_before(ring, found))
+        match self.count(ring) {
+            Ok(count) => Ok(count),
+            Err(found) if self.is_before_the_first(ring, found) => Ok(0),
+            Err(found) => Err(garbage(found)),
+        }
     }
 
     /// The same, if the header is one of this round; else what it is.
@@ -241,20 +245,18 @@ impl Place {
         if count <= Ring::<T>::PER_CELL as u64 && count >= self.done as u64 { Ok(count as usize) } else { Err(found) }
     }
 
-    /// How many messages of the cell have been sent, if that says nothing of this round: none, or nonsense.
-    #[cold]
-    fn sent_before<T: Pod + Described>(&self, ring: &Shared<T>, found: u64) -> Result<usize, Error> {
+    /// Whether that is the header as long as none of the cell's messages has been sent in this round.
+    ///
+    /// Whoever waits looks at this again and again, and is to see a change soon: no call, and no result in memory.
+    #[inline]
+    fn is_before_the_first<T: Pod + Described>(&self, ring: &Shared<T>, found: u64) -> bool {
         let cells = (ring.len() / Ring::<T>::CELL) as u64;
         // In the first round there was none before.
         let before = match self.header.checked_sub(cells << COUNT_BITS) {
             None | Some(0) => 0,
             Some(header) => header | Ring::<T>::PER_CELL as u64,
         };
-        if found == before && self.done == 0 {
-            Ok(0)
-        } else {
-            Err(Error::Corrupted { what: "header of a cell", found })
-        }
+        found == before && self.done == 0
     }
 
     /// Copies messages in, from the place on: no more than are left.
@@ -296,4 +298,9 @@ impl Place {
     fn words<'a, T: Pod + Described>(&self, ring: &'a Shared<T>, count: usize) -> &'a [AtomicU64] {
         ring.words(self.first_byte::<T>(), count * Ring::<T>::SIZE / WORD)
     }
+}
+
+#[cold]
+fn garbage(found: u64) -> Error {
+    Error::Corrupted { what: "header of a cell", found }
 }

@@ -19,7 +19,7 @@ use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
 
 /// How many cells ahead the line to be written is taken away from the receiver's CPU: stores would wait for one after the other.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 /// The sending end of a channel for messages of type `T`.
 ///
@@ -205,15 +205,13 @@ impl<T: Pod + Described> Sender<T> {
     }
 
     /// Up to the message of which number there is room.
+    #[inline]
     fn look_for_room(&self) -> Result<u64, Error> {
         let ring = self.end.channel();
         // Acquire pairs with the Release of the receiver: it has copied what is to be written over.
         let received = ring.received.load(Acquire);
         let waiting = self.place.number().wrapping_sub(received);
-        if waiting > self.capacity {
-            return Err(Error::Corrupted { what: "number of received messages", found: received });
-        }
-        Ok(received.wrapping_add(self.capacity))
+        if waiting <= self.capacity { Ok(received.wrapping_add(self.capacity)) } else { Err(garbage(received)) }
     }
 
     /// Puts messages: one or more, no more than there is room for, and than are left in the cell.
@@ -313,9 +311,14 @@ fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Erro
         }
     }
     if place.number().wrapping_sub(received) > capacity {
-        return Err(Error::Corrupted { what: "number of received messages", found: received });
+        return Err(garbage(received));
     }
     Ok((place, capacity))
+}
+
+#[cold]
+fn garbage(received: u64) -> Error {
+    Error::Corrupted { what: "number of received messages", found: received }
 }
 
 /// Ready when there is room for a message, or nobody will receive any more.

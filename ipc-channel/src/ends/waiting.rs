@@ -219,9 +219,10 @@ impl Ends {
     fn count_luck(&self, claim: &Claim) {
         let luck = claim.luck.load(Relaxed) + 1;
         claim.luck.store(luck % LUCKY, Relaxed);
-        if luck == LUCKY {
-            let sleepy = claim.token.word() | SLEEPY;
-            let _ = self.end(claim.side).compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
+        let (end, sleepy) = (self.end(claim.side), claim.token.word() | SLEEPY);
+        // Mostly it is not: an exchange that failed would take the line away from the other side, which looks at it with each message.
+        if luck == LUCKY && end.load(Relaxed) == sleepy {
+            let _ = end.compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
         }
     }
 
