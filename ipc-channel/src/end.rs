@@ -205,7 +205,16 @@ impl<H: Head> End<H> {
     /// Tells the other side of a change on this `side`, if it is asleep. The change must have been made before, with Release.
     #[inline]
     pub(crate) fn tell(&self, side: Side) {
-        if self.channel.ends().tell(side) {
+        if self.channel.ends().is_to_be_told(side.other()) {
+            self.tell_sleepy(side);
+        }
+    }
+
+    /// Never where messages are passed: there, it would be in the way of what is.
+    #[cold]
+    #[inline(never)]
+    fn tell_sleepy(&self, side: Side) {
+        if self.channel.ends().tell_sleepy(side.other()) {
             self.ring_other();
         }
     }

@@ -84,7 +84,7 @@ impl<T: Pod + Described> Receiver<T> {
     #[inline]
     pub fn recv(&mut self) -> Result<T, RecvError> {
         if !self.can_take() {
-            self.get_ready(None)?;
+            return self.recv_when_ready(None);
         }
         Ok(self.take_one())
     }
@@ -96,7 +96,7 @@ impl<T: Pod + Described> Receiver<T> {
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
     pub fn recv_timeout(&mut self, timeout: Duration) -> Result<T, RecvError> {
         if !self.can_take() {
-            self.get_ready(Deadline::after(timeout))?;
+            return self.recv_when_ready(Deadline::after(timeout));
         }
         Ok(self.take_one())
     }
@@ -118,7 +118,7 @@ impl<T: Pod + Described> Receiver<T> {
     #[inline]
     pub fn try_recv(&mut self) -> Result<T, RecvError> {
         if !self.can_take() {
-            self.be_ready()?;
+            return self.recv_if_ready();
         }
         Ok(self.take_one())
     }
@@ -267,8 +267,23 @@ impl<T: Pod + Described> Receiver<T> {
         Ok(self.place.done < self.sent)
     }
 
-    /// Waits until a message can be taken, until `deadline`.
+    /// Receives a message, waiting for it until `deadline`.
     #[cold]
+    #[inline(never)]
+    fn recv_when_ready(&mut self, deadline: Option<Deadline>) -> Result<T, RecvError> {
+        self.get_ready(deadline)?;
+        Ok(self.take_one())
+    }
+
+    /// Receives a message if there is one.
+    #[cold]
+    #[inline(never)]
+    fn recv_if_ready(&mut self) -> Result<T, RecvError> {
+        self.be_ready()?;
+        Ok(self.take_one())
+    }
+
+    /// Waits until a message can be taken, until `deadline`.
     fn get_ready(&mut self, deadline: Option<Deadline>) -> Result<(), RecvError> {
         if !self.is_ready()? {
             self.wait_for_message(deadline)?;
@@ -277,7 +292,6 @@ impl<T: Pod + Described> Receiver<T> {
     }
 
     /// Fails unless a message can be taken.
-    #[cold]
     fn be_ready(&mut self) -> Result<(), RecvError> {
         if !self.is_ready()? {
             self.look_behind_the_last()?;

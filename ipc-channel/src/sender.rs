@@ -254,6 +254,7 @@ impl<T: Pod + Described> Sender<T> {
 
     /// Sends a message if there is room for it.
     #[cold]
+    #[inline(never)]
     fn send_if_ready(&mut self, message: T) -> Result<(), SendError<T>> {
         match self.is_ready() {
             Ok(true) => {
@@ -271,6 +272,7 @@ impl<T: Pod + Described> Sender<T> {
 
     /// Sends a message, waiting for room until `deadline`.
     #[cold]
+    #[inline(never)]
     fn send_when_ready(&mut self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
         let ready = match self.is_ready() {
             Ok(true) => Ok(()),

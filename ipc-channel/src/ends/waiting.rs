@@ -50,22 +50,29 @@ impl Ends {
     /// Tells the other side of a change on this `side`, if it is asleep. The change must have been made before, with Release.
     ///
     /// `true`: the other side waits in an event loop, so its bell is to be rung now.
-    #[inline]
     #[must_use]
     pub(crate) fn tell(&self, side: Side) -> bool {
+        self.is_to_be_told(side.other()) && self.tell_sleepy(side.other())
+    }
+
+    /// Whether the owner of this `side` may be asleep, so that it is to be [told](Self::tell_sleepy) of a change that was made before.
+    #[inline]
+    pub(crate) fn is_to_be_told(&self, side: Side) -> bool {
         // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
         compiler_fence(SeqCst);
-        let is_sleepy = || self.end(side.other()).load(Relaxed) & SLEEPY != 0;
+        let is_sleepy = || self.end(side).load(Relaxed) & SLEEPY != 0;
         // In models, a second look behind a fence stands for the time that the other side takes to settle.
         let looks_again = || {
             store_load_barrier();
             is_sleepy()
         };
-        (is_sleepy() || cfg!(ipc_loom) && looks_again()) && self.tell_sleepy(side.other())
+        is_sleepy() || cfg!(ipc_loom) && looks_again()
     }
 
+    /// Tells the owner of this `side`, if it is asleep; says what [`tell`](Self::tell) says.
     #[cold]
-    fn tell_sleepy(&self, side: Side) -> bool {
+    #[must_use]
+    pub(crate) fn tell_sleepy(&self, side: Side) -> bool {
         // SeqCst pairs with the exchange in `fall_asleep`: either this sees that it is asleep, or its look sees the change.
         fence(SeqCst);
         let asleep = self.asleep(side);
