@@ -33,9 +33,9 @@ pub(crate) struct End<H: Head> {
     sibling: Option<Tailed<H>>,
     claim: Claim,
     site: Site,
-    /// The epoch of deaths when the owner of the other end was last looked at. Before the first look there is none.
-    seen: Option<Epoch>,
-    /// The other end as it was then, without its SLEEPY.
+    /// The epoch of deaths when the owner of the other end was last looked at.
+    seen: Epoch,
+    /// The other end as it was then, without its SLEEPY; before the first look, what it never is.
     other: u64,
     /// This end was closed by its owner.
     is_closed: bool,
@@ -104,7 +104,8 @@ impl<H: Head> End<H> {
     }
 
     fn at(site: Site, channel: Tailed<H>, claim: Claim, sibling: Option<Tailed<H>>) -> Self {
-        Self { channel, sibling, claim, site, seen: None, other: 0, is_closed: false, idle: 0, bell: None, watch: None }
+        let (seen, other) = (site.epoch(), Ends::NOTHING);
+        Self { channel, sibling, claim, site, seen, other, is_closed: false, idle: 0, bell: None, watch: None }
     }
 
     /// Undoes the claim, as if it had never been made.
@@ -128,8 +129,14 @@ impl<H: Head> End<H> {
 
     /// Whether the calling process may use the end: it has it and has not closed it.
     #[inline]
+    pub(crate) fn is_usable(&self) -> bool {
+        self.claim.is_own() && !self.is_closed
+    }
+
+    /// Why it may not, if it may not.
+    #[inline]
     pub(crate) fn check(&self) -> Result<(), Ended> {
-        if self.claim.is_own() && !self.is_closed { Ok(()) } else { Err(self.refusal()) }
+        if self.is_usable() { Ok(()) } else { Err(self.refusal()) }
     }
 
     #[cold]
@@ -137,13 +144,17 @@ impl<H: Head> End<H> {
         if self.is_closed { Ended::Gone } else { Ended::Failed(Error::Forked) }
     }
 
-    /// Whether the other side is gone, as far as is known. Costs two loads as long as nothing has happened.
+    /// Whether the other side, opposite to this `side`, was there when it was last looked at, and nothing has happened since. Costs two
+    /// loads; a side that is known to the compiler saves it from computing where they are.
+    #[inline]
+    pub(crate) fn is_other_as_seen(&self, side: Side) -> bool {
+        self.seen == self.site.epoch() && self.other == self.channel.ends().other(side)
+    }
+
+    /// Whether the other side is gone, as far as is known.
     #[inline]
     pub(crate) fn is_other_gone(&mut self) -> Result<bool, Error> {
-        if self.seen == Some(self.site.epoch()) && self.channel.ends().is_other(&self.claim, self.other) {
-            return Ok(false);
-        }
-        self.look_at_other()
+        if self.is_other_as_seen(self.claim.side()) { Ok(false) } else { self.look_at_other() }
     }
 
     #[cold]
@@ -151,10 +162,10 @@ impl<H: Head> End<H> {
         let epoch = self.site.epoch();
         // The epoch before the look, so that a death in between is looked for again.
         fence(Acquire);
-        let other = self.channel.ends().other(&self.claim);
+        let other = self.channel.ends().other(self.claim.side());
         let is_gone = self.is_other_gone_now()?;
         if !is_gone {
-            self.seen = Some(epoch);
+            self.seen = epoch;
             self.other = other;
         }
         Ok(is_gone)
@@ -191,10 +202,19 @@ impl<H: Head> End<H> {
         }
     }
 
-    /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
+    /// Tells the other side of a change on this `side`, if it is asleep. The change must have been made before, with Release.
     #[inline]
-    pub(crate) fn tell(&self) {
-        if self.channel.ends().tell(&self.claim) {
+    pub(crate) fn tell(&self, side: Side) {
+        if self.channel.ends().is_to_be_told(side.other()) {
+            self.tell_sleepy(side);
+        }
+    }
+
+    /// Never where messages are passed: there, it would be in the way of what is.
+    #[cold]
+    #[inline(never)]
+    fn tell_sleepy(&self, side: Side) {
+        if self.channel.ends().tell_sleepy(side.other()) {
             self.ring_other();
         }
     }

@@ -131,6 +131,7 @@ pub(crate) enum Side {
 }
 
 impl Side {
+    #[inline]
     pub(crate) fn other(self) -> Self {
         match self {
             Self::Sender => Self::Receiver,
@@ -159,7 +160,7 @@ impl Claim {
     /// Whether the calling process made the claim; not so in a forked child of the one that did.
     #[inline]
     pub(crate) fn is_own(&self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.token))
+        identity::is_own(self.token)
     }
 
     /// That of one who is about to make a channel with [`Ends::new`], and has this end from the beginning.
@@ -188,6 +189,9 @@ pub(crate) enum NotClaimed {
 }
 
 impl Ends {
+    /// What [`other`](Self::other) never says.
+    pub(crate) const NOTHING: u64 = SLEEPY;
+
     /// Two ends that nobody has but the `creator`, if there is one. `successors`: that of a dead can be claimed anew.
     pub(crate) fn new(successors: bool, creator: Option<&Claim>) -> Self {
         let end = |side| creator.filter(|claim| claim.side == side).map_or(ABSENT, |claim| claim.token.word());
@@ -309,7 +313,7 @@ impl Ends {
             return false;
         }
         crash_point!("ends.unclaim.after_cas");
-        self.tell(claim)
+        self.tell(claim.side)
     }
 
     /// Whether an end was closed, or its owner is dead. What was done there before is visible then.
@@ -346,16 +350,10 @@ impl Ends {
         self.end(side).load(Relaxed) & !SLEEPY == ABSENT
     }
 
-    /// The other end, without its SLEEPY.
+    /// What the other end is for the owner of this `side`, without its SLEEPY.
     #[inline]
-    pub(crate) fn other(&self, claim: &Claim) -> u64 {
-        self.end(claim.side.other()).load(Relaxed) & !SLEEPY
-    }
-
-    /// Whether the other end still is what it was.
-    #[inline]
-    pub(crate) fn is_other(&self, claim: &Claim, before: u64) -> bool {
-        self.other(claim) == before
+    pub(crate) fn other(&self, side: Side) -> u64 {
+        self.end(side.other()).load(Relaxed) & !SLEEPY
     }
 
     /// Closes an end for ever and [tells](Self::tell) the other side. Does nothing in a forked child.
@@ -373,7 +371,7 @@ impl Ends {
             match end.compare_exchange(word, CLOSED, SeqCst, Relaxed) {
                 Ok(_) => {
                     crash_point!("ends.close.after_cas");
-                    return self.tell(claim);
+                    return self.tell(claim.side);
                 }
                 Err(now) => word = now,
             }
@@ -381,6 +379,7 @@ impl Ends {
         false
     }
 
+    #[inline]
     fn end(&self, side: Side) -> &AtomicU64 {
         match side {
             Side::Sender => &self.sender,

@@ -113,9 +113,11 @@ impl<T: Described + 'static> Head for Ring<T> {
 /// A cell of the ring, from the point of view of one side. Private numbers.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Place {
-    /// The number of the cell.
-    cell: u64,
-    /// Where it lies.
+    /// The number of the next message.
+    number: u64,
+    /// What the header of its cell is without messages.
+    header: u64,
+    /// Where the cell lies.
     at: usize,
     /// How many of its messages are done with, below [`Ring::PER_CELL`].
     pub(crate) done: usize,
@@ -170,13 +172,15 @@ pub(crate) fn capacity<T: Pod + Described>(ring: &Shared<T>) -> Result<u64, Erro
 pub(crate) fn place<T: Pod + Described>(ring: &Shared<T>, number: u64) -> Place {
     let (cell, done) = (number / Ring::<T>::PER_CELL as u64, number % Ring::<T>::PER_CELL as u64);
     let cells = ring.len() / Ring::<T>::CELL;
-    Place { cell, at: (cell % cells as u64) as usize * Ring::<T>::CELL, done: done as usize }
+    let at = (cell % cells as u64) as usize * Ring::<T>::CELL;
+    Place { number, header: cell.wrapping_add(1) << COUNT_BITS, at, done: done as usize }
 }
 
 impl Place {
     /// The number of the next message.
-    pub(crate) fn number<T: Pod + Described>(&self) -> u64 {
-        self.cell.wrapping_mul(Ring::<T>::PER_CELL as u64).wrapping_add(self.done as u64)
+    #[inline]
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     /// How many more messages the cell has room for.
@@ -185,18 +189,21 @@ impl Place {
         Ring::<T>::PER_CELL - self.done
     }
 
-    /// Goes on by so many messages, at most to the end of the cell.
+    /// Goes on by so many messages, at most to the end of the cell; says whether that has brought it to the next one.
     #[inline]
-    pub(crate) fn advance<T: Pod + Described>(&mut self, ring: &Shared<T>, count: usize) {
+    pub(crate) fn advance<T: Pod + Described>(&mut self, ring: &Shared<T>, count: usize) -> bool {
+        self.number = self.number.wrapping_add(count as u64);
         self.done += count;
-        if self.done >= Ring::<T>::PER_CELL {
+        let is_over = self.done >= Ring::<T>::PER_CELL;
+        if is_over {
             self.done = 0;
-            self.cell = self.cell.wrapping_add(1);
+            self.header = self.header.wrapping_add(1 << COUNT_BITS);
             self.at += Ring::<T>::CELL;
             if self.at >= ring.len() {
                 self.at = 0;
             }
         }
+        is_over
     }
 
     /// Where the cell lies that comes so many cells later; nowhere if there are not so many.
@@ -215,34 +222,41 @@ impl Place {
     /// What its header is when `count` messages have been sent.
     #[inline]
     pub(crate) fn header_with(&self, count: usize) -> u64 {
-        self.cell.wrapping_add(1) << COUNT_BITS | count as u64
+        self.header | count as u64
     }
 
     /// How many messages of the cell have been sent.
     #[inline]
     pub(crate) fn sent<T: Pod + Described>(&self, ring: &Shared<T>) -> Result<usize, Error> {
-        // Acquire pairs with the Release of the sender: the messages that it counts are there.
-        let found = self.header(ring).load(Acquire);
-        let count = (found & ((1 << COUNT_BITS) - 1)) as usize;
-        if found == self.header_with(count) && count <= Ring::<T>::PER_CELL && count >= self.done {
-            return Ok(count);
+        match self.count(ring) {
+            Ok(count) => Ok(count),
+            Err(found) if self.is_before_the_first(ring, found) => Ok(0),
+            Err(found) => Err(garbage(found)),
         }
-        self.sent_before(ring, found)
     }
 
-    /// How many messages of the cell have been sent, if that says nothing of this round: none, or nonsense.
-    #[cold]
-    fn sent_before<T: Pod + Described>(&self, ring: &Shared<T>, found: u64) -> Result<usize, Error> {
+    /// The same, if the header is one of this round; else what it is.
+    #[inline]
+    pub(crate) fn count<T: Pod + Described>(&self, ring: &Shared<T>) -> Result<usize, u64> {
+        // Acquire pairs with the Release of the sender: the messages that it counts are there.
+        let found = self.header(ring).load(Acquire);
+        // That of another round, and nonsense, is further away than any count.
+        let count = found.wrapping_sub(self.header);
+        if count <= Ring::<T>::PER_CELL as u64 && count >= self.done as u64 { Ok(count as usize) } else { Err(found) }
+    }
+
+    /// Whether that is the header as long as none of the cell's messages has been sent in this round.
+    ///
+    /// Whoever waits looks at this again and again, and is to see a change soon: no call, and no result in memory.
+    #[inline]
+    fn is_before_the_first<T: Pod + Described>(&self, ring: &Shared<T>, found: u64) -> bool {
         let cells = (ring.len() / Ring::<T>::CELL) as u64;
-        let before = match self.cell.checked_sub(cells) {
-            None => 0,
-            Some(cell) => Self { cell, ..*self }.header_with(Ring::<T>::PER_CELL),
+        // In the first round there was none before.
+        let before = match self.header.checked_sub(cells << COUNT_BITS) {
+            None | Some(0) => 0,
+            Some(header) => header | Ring::<T>::PER_CELL as u64,
         };
-        if found == before && self.done == 0 {
-            Ok(0)
-        } else {
-            Err(Error::Corrupted { what: "header of a cell", found })
-        }
+        found == before && self.done == 0
     }
 
     /// Copies messages in, from the place on: no more than are left.
@@ -288,4 +302,9 @@ impl Place {
     fn words<'a, T: Pod + Described>(&self, ring: &'a Shared<T>, count: usize) -> &'a [AtomicU64] {
         ring.words(self.first_byte::<T>(), count * Ring::<T>::SIZE / WORD)
     }
+}
+
+#[cold]
+fn garbage(found: u64) -> Error {
+    Error::Corrupted { what: "header of a cell", found }
 }

@@ -19,7 +19,7 @@ use crate::error::{OpenError, SendError};
 use crate::ring::{self, Place, Ring, Shared};
 
 /// How many cells ahead the line to be written is taken away from the receiver's CPU: stores would wait for one after the other.
-const AHEAD: usize = 4;
+const AHEAD: usize = 8;
 
 /// The sending end of a channel for messages of type `T`.
 ///
@@ -33,8 +33,8 @@ pub struct Sender<T: Pod + Described> {
     /// Where the next message goes.
     place: Place,
     capacity: u64,
-    /// For how many messages there surely is room.
-    room: u64,
+    /// Up to the message of which number there surely is room.
+    limit: u64,
 }
 
 impl<T: Pod + Described> Half for Sender<T> {
@@ -44,7 +44,7 @@ impl<T: Pod + Described> Half for Sender<T> {
 
     fn at(end: End<Ring<T>>) -> Result<Self, OpenError> {
         match find_place(end.channel()) {
-            Ok((place, capacity)) => Ok(Self { end, place, capacity, room: 0 }),
+            Ok((place, capacity)) => Ok(Self { end, limit: place.number(), place, capacity }),
             Err(error) => {
                 end.unclaim();
                 Err(error.into())
@@ -77,14 +77,11 @@ impl<T: Pod + Described> Sender<T> {
     /// [`SendError::Disconnected`]; [`SendError::Failed`].
     #[inline]
     pub fn send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.is_ready() {
-            Ok(true) => {
-                self.put_one(&message);
-                Ok(())
-            }
-            Ok(false) => self.send_when_ready(message, None),
-            Err(ended) => Err(SendError::ended(message, ended)),
+        if !self.can_put() {
+            return self.send_when_ready(message, None);
         }
+        self.put_one(&message);
+        Ok(())
     }
 
     /// Sends a message, waiting for room for at most `timeout`.
@@ -93,14 +90,11 @@ impl<T: Pod + Described> Sender<T> {
     ///
     /// [`SendError::TimedOut`], and those of [`send`](Self::send).
     pub fn send_timeout(&mut self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.is_ready() {
-            Ok(true) => {
-                self.put_one(&message);
-                Ok(())
-            }
-            Ok(false) => self.send_when_ready(message, Deadline::after(timeout)),
-            Err(ended) => Err(SendError::ended(message, ended)),
+        if !self.can_put() {
+            return self.send_when_ready(message, Deadline::after(timeout));
         }
+        self.put_one(&message);
+        Ok(())
     }
 
     /// Sends a message, waiting for room until `deadline` at the latest.
@@ -119,18 +113,11 @@ impl<T: Pod + Described> Sender<T> {
     /// [`SendError::Full`], and those of [`send`](Self::send).
     #[inline]
     pub fn try_send(&mut self, message: T) -> Result<(), SendError<T>> {
-        match self.is_ready() {
-            Ok(true) => {
-                self.put_one(&message);
-                Ok(())
-            }
-            Ok(false) => match self.end.is_other_gone_at_leisure() {
-                Ok(false) => Err(SendError::Full(message)),
-                Ok(true) => Err(SendError::Disconnected(message)),
-                Err(error) => Err(SendError::Failed { message, error }),
-            },
-            Err(ended) => Err(SendError::ended(message, ended)),
+        if !self.can_put() {
+            return self.send_if_ready(message);
         }
+        self.put_one(&message);
+        Ok(())
     }
 
     /// Sends messages, one after the other, publishing several at once.
@@ -193,28 +180,38 @@ impl<T: Pod + Described> Sender<T> {
         self.end.close();
     }
 
-    /// Whether a message can be put.
+    /// Whether a message can be put, as far as that can be told at once: everything is as it was, and there is room left.
     #[inline]
+    fn can_put(&self) -> bool {
+        self.end.is_usable() && self.end.is_other_as_seen(Self::SIDE) && self.room() > 0
+    }
+
+    /// Whether a message can be put.
     fn is_ready(&mut self) -> Result<bool, Ended> {
         self.end.check()?;
         if self.end.is_other_gone()? {
             return Err(Ended::Gone);
         }
-        if self.room == 0 {
-            self.room = self.look_for_room()?;
+        if self.room() == 0 {
+            self.limit = self.look_for_room()?;
         }
-        Ok(self.room > 0)
+        Ok(self.room() > 0)
     }
 
-    /// For how many messages there is room.
+    /// For how many messages there surely is room.
+    #[inline]
+    fn room(&self) -> u64 {
+        self.limit.wrapping_sub(self.place.number())
+    }
+
+    /// Up to the message of which number there is room.
+    #[inline]
     fn look_for_room(&self) -> Result<u64, Error> {
         let ring = self.end.channel();
         // Acquire pairs with the Release of the receiver: it has copied what is to be written over.
         let received = ring.received.load(Acquire);
-        let waiting = self.place.number::<T>().wrapping_sub(received);
-        self.capacity
-            .checked_sub(waiting)
-            .ok_or(Error::Corrupted { what: "number of received messages", found: received })
+        let waiting = self.place.number().wrapping_sub(received);
+        if waiting <= self.capacity { Ok(received.wrapping_add(self.capacity)) } else { Err(garbage(received)) }
     }
 
     /// Puts messages: one or more, no more than there is room for, and than are left in the cell.
@@ -228,37 +225,61 @@ impl<T: Pod + Described> Sender<T> {
         self.place.header(ring).store(self.place.header_with(count), Release);
         crash_point!("pipe.send.after_header");
         self.place.advance(ring, messages.len());
-        self.room -= messages.len() as u64;
     }
 
     /// Puts a message, and tells.
     #[inline]
     fn put_one(&mut self, message: &T) {
         self.put(slice::from_ref(message));
-        self.end.tell();
+        self.end.tell(Self::SIDE);
     }
 
     /// Puts as many messages as there is room for, and tells once.
     fn send_some(&mut self, messages: &[T]) -> Result<usize, Ended> {
         let mut sent = 0;
-        if !messages.is_empty() && self.is_ready()? {
+        if !messages.is_empty() && (self.can_put() || self.is_ready()?) {
             // There may be more room than is known of. What is wrong by then will still be so at the next call.
-            while sent < messages.len() && (self.room > 0 || self.is_ready().unwrap_or(false)) {
-                let room = usize::try_from(self.room).unwrap_or(usize::MAX);
+            while sent < messages.len() && (self.room() > 0 || self.is_ready().unwrap_or(false)) {
+                let room = usize::try_from(self.room()).unwrap_or(usize::MAX);
                 let count = self.place.left::<T>().min(room).min(messages.len() - sent);
                 self.put(&messages[sent..sent + count]);
                 let ring = self.end.channel();
                 ring.prefetch_to_write(self.place.ahead(ring, AHEAD));
                 sent += count;
             }
-            self.end.tell();
+            self.end.tell(Self::SIDE);
         }
         Ok(sent)
     }
 
+    /// Sends a message if there is room for it.
     #[cold]
+    #[inline(never)]
+    fn send_if_ready(&mut self, message: T) -> Result<(), SendError<T>> {
+        match self.is_ready() {
+            Ok(true) => {
+                self.put_one(&message);
+                Ok(())
+            }
+            Ok(false) => match self.end.is_other_gone_at_leisure() {
+                Ok(false) => Err(SendError::Full(message)),
+                Ok(true) => Err(SendError::Disconnected(message)),
+                Err(error) => Err(SendError::Failed { message, error }),
+            },
+            Err(ended) => Err(SendError::ended(message, ended)),
+        }
+    }
+
+    /// Sends a message, waiting for room until `deadline`.
+    #[cold]
+    #[inline(never)]
     fn send_when_ready(&mut self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
-        match self.wait_for_room(deadline) {
+        let ready = match self.is_ready() {
+            Ok(true) => Ok(()),
+            Ok(false) => self.wait_for_room(deadline),
+            Err(ended) => Err(ended),
+        };
+        match ready {
             Ok(()) => {
                 self.put_one(&message);
                 Ok(())
@@ -269,8 +290,9 @@ impl<T: Pod + Described> Sender<T> {
 
     #[cold]
     fn wait_for_room(&mut self, deadline: Option<Deadline>) -> Result<(), Ended> {
-        let look = || self.look_for_room().map(|room| (room > 0).then_some(room)).transpose();
-        self.room = self.end.wait(deadline, look)??;
+        let number = self.place.number();
+        let look = || self.look_for_room().map(|limit| (limit != number).then_some(limit)).transpose();
+        self.limit = self.end.wait(deadline, look)??;
         Ok(())
     }
 }
@@ -290,10 +312,15 @@ fn find_place<T: Pod + Described>(ring: &Shared<T>) -> Result<(Place, u64), Erro
             break;
         }
     }
-    if place.number::<T>().wrapping_sub(received) > capacity {
-        return Err(Error::Corrupted { what: "number of received messages", found: received });
+    if place.number().wrapping_sub(received) > capacity {
+        return Err(garbage(received));
     }
     Ok((place, capacity))
+}
+
+#[cold]
+fn garbage(received: u64) -> Error {
+    Error::Corrupted { what: "number of received messages", found: received }
 }
 
 /// Ready when there is room for a message, or nobody will receive any more.
@@ -320,7 +347,7 @@ impl<T: Pod + Described> fmt::Debug for Sender<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
             .field("capacity", &self.capacity)
-            .field("sent", &self.place.number::<T>())
+            .field("sent", &self.place.number())
             .finish_non_exhaustive()
     }
 }

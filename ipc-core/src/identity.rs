@@ -135,6 +135,13 @@ mod page {
         NonZeroU64::new(page().current.load(Acquire)).map(Token)
     }
 
+    /// Whether `token` is of the calling process, whatever its generation; not so in a forked child that has inherited it.
+    #[inline]
+    pub fn is_own(token: Token) -> bool {
+        // A process without a token reads 0, an identity that no token has. Relaxed: nothing is published under the token here.
+        (page().current.load(Relaxed) ^ token.word()) >> super::IDENTITY_SHIFT == 0
+    }
+
     /// A token that was drawn for this very process, in force or not.
     pub(crate) fn drawn() -> Option<Token> {
         current().or_else(|| Token::from_word(page().pending.load(Relaxed)))
@@ -162,12 +169,12 @@ mod page {
     }
 }
 #[cfg(not(ipc_loom))]
-pub use page::current;
+pub use page::{current, is_own};
 #[cfg(not(ipc_loom))]
 pub(crate) use page::{drawn, prepare, set_current, set_pending};
 
 #[cfg(ipc_loom)]
-pub use crate::shim::model::current;
+pub use crate::shim::model::{current, is_own};
 
 /// The id of a thread, and the token that its process had when it was drawn. Zeroes: none yet.
 #[derive(Clone, Copy)]

@@ -102,7 +102,8 @@ mod shared {
         /// If `at` is no multiple of 8, or the word does not end within the bytes. So `at` must not come from shared memory unchecked.
         #[inline]
         pub fn word(&self, at: usize) -> &AtomicU64 {
-            if at % WORD != 0 || !self.has(at, WORD) {
+            // Bits of `at` that make it no multiple come to the top, and so beyond every length.
+            if at.rotate_right(WORD.trailing_zeros()) >= self.len / WORD {
                 out_of_range(at, WORD, self.len);
             }
             // SAFETY: within the object, by the check; aligned, as the bytes begin at a multiple of 8; mapped as long as `head` lives.
@@ -117,7 +118,9 @@ mod shared {
         /// As for [`word`](Self::word).
         #[inline]
         pub fn words(&self, at: usize, count: usize) -> &[AtomicU64] {
-            if at % WORD != 0 || at > self.len || count > (self.len - at) / WORD {
+            // As in `word`. One condition, of which one comparison remains for one word.
+            let (first, len) = (at.rotate_right(WORD.trailing_zeros()), self.len / WORD);
+            if (first > len) | (count > len.wrapping_sub(first)) {
                 out_of_range(at, count.saturating_mul(WORD), self.len);
             }
             // SAFETY: as in `word`.

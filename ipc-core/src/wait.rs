@@ -92,6 +92,7 @@
 //! sleeps for longer than a second without looking for deaths by itself; nor does a process whose waits are shorter than that, or are
 //! ended by others again and again, go for longer without a look. What ends a long sleep is counted as a rescue.
 
+use core::ptr::NonNull;
 use core::sync::atomic::Ordering::Acquire;
 use core::time::Duration;
 use std::sync::Arc;
@@ -103,6 +104,7 @@ use crate::attachment::Attachment;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::identity::{self, Token};
+use crate::participants::News;
 #[cfg(not(ipc_loom))]
 use crate::registry::{ensure_token, find};
 pub use crate::shim::futex::{FutexWord, Woken};
@@ -148,6 +150,8 @@ pub struct Epoch(u32);
 pub struct Site {
     token: Token,
     region: Option<Arc<Attachment>>,
+    /// The news of that region, at hand: a channel asks for the epoch with each message.
+    news: Option<NewsOf>,
     /// When it was found: about when the wait began.
     since: Deadline,
 }
@@ -172,7 +176,8 @@ impl Site {
             // Hostile peers had filled the table when this process was forked.
             crate::registry::join(kept_out, token)?;
         }
-        Ok(Self { token, region, since: Deadline::now() })
+        let news = region.as_deref().map(|region| NewsOf(NonNull::from(region.news())));
+        Ok(Self { token, region, news, since: Deadline::now() })
     }
 
     /// The token that the calling process holds things under.
@@ -201,7 +206,8 @@ impl Site {
     /// The epoch of deaths.
     #[inline]
     pub fn epoch(&self) -> Epoch {
-        Epoch(self.region.as_ref().map_or(0, |region| region.news().epoch()))
+        // SAFETY: they are those of `region`, which keeps them mapped, at one place, as long as `self` lives. Nothing but atomics.
+        Epoch(self.news.as_ref().map_or(0, |news| unsafe { news.0.as_ref() }.epoch()))
     }
 
     /// Whether the process behind `token` may still act at this site. `false` is proven and final.
@@ -313,6 +319,15 @@ impl Site {
         self.since
     }
 }
+
+/// Where the news of a region are.
+#[derive(Debug)]
+struct NewsOf(NonNull<News>);
+
+// SAFETY: the address of nothing but atomics, which are good in any thread.
+unsafe impl Send for NewsOf {}
+// SAFETY: as above.
+unsafe impl Sync for NewsOf {}
 
 impl Epoch {
     /// What the word of the epochs was.

@@ -430,7 +430,7 @@ impl ByteReceiver {
         // Release pairs with the Acquire of the sender, which then may write over it.
         self.end.channel().received.store(self.place.position, Release);
         crash_point!("bytes.recv.after_received");
-        self.end.tell();
+        self.end.tell(Self::SIDE);
     }
 
     #[cold]

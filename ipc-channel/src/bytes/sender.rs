@@ -201,7 +201,7 @@ impl ByteSender {
     /// Wakes a receiver that sleeps beside frames that were sent [quietly](Self::send_quietly). Does nothing in a forked child.
     pub fn tell(&self) {
         if self.end.check().is_ok() {
-            self.end.tell();
+            self.end.tell(Self::SIDE);
         }
     }
 
@@ -340,7 +340,7 @@ impl ByteSender {
             Err(error) => Some(Err(error)),
         };
         // The receiver may be asleep beside what was sent quietly, and would never make room.
-        self.end.tell();
+        self.end.tell(Self::SIDE);
         self.received = self.end.wait(deadline, look)??;
         Ok(())
     }
@@ -349,7 +349,7 @@ impl ByteSender {
     #[inline]
     pub(super) fn publish(&mut self, slot: Slot, record: Record) {
         self.publish_quietly(slot, record);
-        self.end.tell();
+        self.end.tell(Self::SIDE);
     }
 
     /// The same, and tells nobody.

@@ -47,25 +47,32 @@ impl From<Error> for Ended {
 }
 
 impl Ends {
-    /// Tells the other side of a change, if it is asleep. The change must have been made before, with Release.
+    /// Tells the other side of a change on this `side`, if it is asleep. The change must have been made before, with Release.
     ///
     /// `true`: the other side waits in an event loop, so its bell is to be rung now.
-    #[inline]
     #[must_use]
-    pub(crate) fn tell(&self, claim: &Claim) -> bool {
+    pub(crate) fn tell(&self, side: Side) -> bool {
+        self.is_to_be_told(side.other()) && self.tell_sleepy(side.other())
+    }
+
+    /// Whether the owner of this `side` may be asleep, so that it is to be [told](Self::tell_sleepy) of a change that was made before.
+    #[inline]
+    pub(crate) fn is_to_be_told(&self, side: Side) -> bool {
         // See the module for what this may miss, and why that does no harm. It is for the processor only to miss it, not for the compiler.
         compiler_fence(SeqCst);
-        let is_sleepy = || self.end(claim.side.other()).load(Relaxed) & SLEEPY != 0;
+        let is_sleepy = || self.end(side).load(Relaxed) & SLEEPY != 0;
         // In models, a second look behind a fence stands for the time that the other side takes to settle.
         let looks_again = || {
             store_load_barrier();
             is_sleepy()
         };
-        (is_sleepy() || cfg!(ipc_loom) && looks_again()) && self.tell_sleepy(claim.side.other())
+        is_sleepy() || cfg!(ipc_loom) && looks_again()
     }
 
+    /// Tells the owner of this `side`, if it is asleep; says what [`tell`](Self::tell) says.
     #[cold]
-    fn tell_sleepy(&self, side: Side) -> bool {
+    #[must_use]
+    pub(crate) fn tell_sleepy(&self, side: Side) -> bool {
         // SeqCst pairs with the exchange in `fall_asleep`: either this sees that it is asleep, or its look sees the change.
         fence(SeqCst);
         let asleep = self.asleep(side);
@@ -219,9 +226,10 @@ impl Ends {
     fn count_luck(&self, claim: &Claim) {
         let luck = claim.luck.load(Relaxed) + 1;
         claim.luck.store(luck % LUCKY, Relaxed);
-        if luck == LUCKY {
-            let sleepy = claim.token.word() | SLEEPY;
-            let _ = self.end(claim.side).compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
+        let (end, sleepy) = (self.end(claim.side), claim.token.word() | SLEEPY);
+        // Mostly it is not: an exchange that failed would take the line away from the other side, which looks at it with each message.
+        if luck == LUCKY && end.load(Relaxed) == sleepy {
+            let _ = end.compare_exchange(sleepy, claim.token.word(), Relaxed, Relaxed);
         }
     }
 
@@ -296,17 +304,17 @@ mod tests {
         thread::scope(|scope| {
             scope.spawn(|| {
                 for (number, (ends, is_there)) in all.iter().enumerate() {
-                    let claim = ends.claim(Side::Sender).expect("an end that nobody has");
+                    ends.claim(Side::Sender).expect("an end that nobody has");
                     while round.load(Acquire) <= number {
                         hint::spin_loop();
                     }
                     // Now a little earlier, now a little later than the other one falls asleep; with the line at hand, as every sender has it.
                     let (begin, late) = (Instant::now(), Duration::from_nanos(number as u64 % 3001));
                     while begin.elapsed() < late {
-                        hint::black_box(ends.other(&claim));
+                        hint::black_box(ends.other(Side::Sender));
                     }
                     is_there.store(true, Release);
-                    assert!(!ends.tell(&claim), "nobody has a bell");
+                    assert!(!ends.tell(Side::Sender), "nobody has a bell");
                 }
             });
             set_spinning(Spinning::Never);

@@ -40,6 +40,11 @@ pub fn current() -> Option<Token> {
     Some(actor()?.token)
 }
 
+/// Whether `token` is of that process, whatever its generation.
+pub fn is_own(token: Token) -> bool {
+    current().is_some_and(|current| current.is_same_process(token))
+}
+
 pub(crate) fn ensure_token() -> Result<Token, Error> {
     current().ok_or(Error::Busy)
 }
