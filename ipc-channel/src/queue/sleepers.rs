@@ -22,8 +22,8 @@
 //!
 //! Whoever has made a change looks at ASLEEP, by a plain load; whoever has set ASLEEP looks for changes. The first of these looks may come
 //! before the change is seen, since there is no fence: it would cost as much as everything else together. The sleeper makes up for that by
-//! time: it sleeps for a [settling] at most at first, and looks again. `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence".
-//! In models there is a fence. It has to settle once for each number: while that stays the same, everybody sees the same ASLEEP.
+//! time: until its mark has [settled](settling) it only [naps](nap), and looks again. `docs/MEMORY_MODEL.md` has the argument, in "A store without
+//! a fence". In models there is a fence. It has to settle once for each number: while that stays the same, everybody sees the same ASLEEP.
 //!
 //! # A kill at each point
 //!
@@ -38,7 +38,7 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
 use shmkit_core::shim::{AtomicU32, fence, futex, store_load_barrier};
-use shmkit_core::wait::{Site, settling, wake_all};
+use shmkit_core::wait::{Site, nap, settling, wake_all};
 use shmkit_core::{Deadline, crash_point, identity};
 
 use crate::ends::Ended;
@@ -138,11 +138,7 @@ impl Sleepers {
             if is_over {
                 return Err(Ended::TimedOut);
             }
-            let until = match (unsettled, deadline) {
-                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
-                (some, None) | (None, some) => some,
-            };
-            let woken = site.wait(&self.0, marked, epoch, until);
+            let woken = site.wait(&self.0, marked, epoch, nap(unsettled, deadline));
             awake.owes = woken == futex::Woken::Maybe;
             is_over = deadline.is_some_and(Deadline::has_passed);
             crash_point!("queue.wait.after_sleep");
