@@ -216,6 +216,7 @@ fn debugger(parent: &mut Parent) {
         "release" => semaphore(3, |semaphore| assert!(semaphore.release().is_err())),
         "fall_asleep" => semaphore(0, |semaphore| assert!(is_corrupted(&semaphore.acquire_timeout(BOUND)))),
         "wait" => event(5, |event| assert!(is_corrupted(&event.wait_timeout(BOUND)))),
+        "set" => event(2, UntrustedEvent::set),
         "insert" => insertion(),
         "close" => closing(),
         other => panic!("no call {other}"),
@@ -225,7 +226,7 @@ fn debugger(parent: &mut Parent) {
 
 #[test]
 fn a_loop_whose_exchanges_all_fail_gives_up() {
-    let calls = ["acquire_many", "fall_asleep", "release", "wait", "insert", "close"];
+    let calls = ["acquire_many", "fall_asleep", "release", "wait", "set", "insert", "close"];
     for call in calls {
         Child::spawn("debugger", &[call]).expect("it gave up");
     }

@@ -34,7 +34,7 @@
 //! not been woken owes that to nobody.)
 //!
 //! Whoever unlocks looks at ASLEEP by a plain load, which may come before its store is seen: a fence would cost as much as all the rest. A sleeper makes
-//! up for that by time. It sleeps for a [settling] at most at first, and looks again; `docs/MEMORY_MODEL.md` has the argument, in "A store
+//! up for that by time. Until its mark has [settled](settling) it only [naps](nap), and looks again; `docs/MEMORY_MODEL.md` has the argument, in "A store
 //! without a fence". It has to settle once for each number: while that stays the same, ASLEEP stays set, and everybody sees it. In models
 //! there is a fence.
 //!
@@ -66,7 +66,7 @@ use crate::identity::{self, Token};
 use crate::retries::Retries;
 use crate::shim::{AtomicU64, fence, store_load_barrier};
 use crate::spin::spin_briefly;
-use crate::wait::{Site, Woken, settling, wake_one};
+use crate::wait::{Site, Woken, nap, settling, wake_one};
 use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
@@ -235,11 +235,16 @@ impl RawLock {
     }
 
     /// Sets ASLEEP; returns what the sleepers must be for a sleep. Look at the owner after that.
-    fn mark(&self) -> u64 {
+    fn mark(&self) -> Result<u64, NotHeld> {
+        let mut word = self.sleepers.load(Relaxed);
+        let mut retries = Retries::new();
         // Acquire pairs with the Release in `wake`.
-        let word = self.sleepers.fetch_or(ASLEEP, AcqRel) | ASLEEP;
+        while let Err(found) = self.sleepers.compare_exchange(word, word | ASLEEP, AcqRel, Relaxed) {
+            retries.again().ok_or_else(|| scribbled(found))?;
+            word = found;
+        }
         fence(SeqCst);
-        word
+        Ok(word | ASLEEP)
     }
 
     #[cold]
@@ -278,7 +283,7 @@ impl RawLock {
             }
             // Before everything that a death may change.
             let epoch = site.epoch();
-            let marked = self.mark();
+            let marked = self.mark()?;
             crash_point!("lock.after_mark");
             if settles.is_none_or(|(number, _)| number != marked) {
                 settles = Some((marked, settling()));
@@ -302,11 +307,7 @@ impl RawLock {
                 }
                 return Err(NotHeld::TimedOut);
             }
-            let until = match (unsettled, deadline) {
-                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
-                (some, None) | (None, some) => some,
-            };
-            was_woken |= site.wait(&self.sleepers, marked as u32, epoch, until) == Woken::Maybe;
+            was_woken |= site.wait(&self.sleepers, marked as u32, epoch, nap(unsettled, deadline)) == Woken::Maybe;
             crash_point!("lock.after_wait");
             retries = Retries::new();
             is_over = deadline.is_some_and(Deadline::has_passed);

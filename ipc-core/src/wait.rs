@@ -110,7 +110,7 @@ use crate::registry::{ensure_token, find};
 pub use crate::shim::futex::{FutexWord, Woken};
 #[cfg(ipc_loom)]
 use crate::shim::model::{Attachment, ensure_token, find};
-use crate::shim::{fence, futex};
+use crate::shim::{fence, futex, spin_loop};
 pub use crate::wait_any::{Armed, MAX_SOURCES, Source};
 
 /// How long a wait sleeps at most before it looks for deaths by itself.
@@ -122,13 +122,52 @@ const NO_KEEPER: Duration = Duration::from_millis(10);
 /// Within which time a plain store of one process is surely seen by all others, with much to spare.
 const SETTLING: Duration = Duration::from_micros(200);
 
-/// Until when one may sleep at first who has marked a word and must be told by others, if those look at the mark without a fence: after
-/// that time it has to look again at what they have changed, and then may sleep on. `docs/MEMORY_MODEL.md` has the argument, in
-/// "A store without a fence".
+/// Within which time it mostly is: with a store buffer full of stores that missed the cache, all but one in tens of thousands.
+const DRAINING: Duration = Duration::from_nanos(500);
+
+/// How long the sleep of one who may have been overlooked lasts at most. Longer than a tick of the kernel (4 ms, mostly), or each such sleep
+/// would have to set the clock's alarm, which takes longer than the sleep itself does.
+const NAP: Duration = Duration::from_millis(5);
+
+/// When a mark has settled that the calling thread has just set to be told of changes, by others who look at it without a fence. It has to look
+/// at what they may have changed after this, and once more after that time; until then it sleeps for a [`nap`] at most.
+/// `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence".
+///
+/// # Blocking
+///
+/// Pauses for half a microsecond, after which the look finds nearly everything that the mark has come too late for.
 ///
 /// Models count no time; there, it is never, and those who tell have a fence.
 pub fn settling() -> Option<Deadline> {
-    if cfg!(ipc_loom) { None } else { Deadline::after(SETTLING) }
+    if cfg!(ipc_loom) {
+        return None;
+    }
+    let drained = Deadline::after(DRAINING);
+    while drained.is_some_and(|drained| !drained.has_passed()) {
+        spin_loop();
+    }
+    Deadline::after(SETTLING)
+}
+
+/// The same for a mark that was set earlier, of which is [kept](Deadline::as_nanos) when it has settled. Whatever that says, it is no later than if
+/// the mark were set now.
+pub fn settles(kept: u64) -> Option<Deadline> {
+    if cfg!(ipc_loom) {
+        return None;
+    }
+    Deadline::after(SETTLING).map(|latest| latest.min(Deadline::from_nanos(kept)))
+}
+
+/// Until when to sleep instead of `deadline` while a mark is `unsettled`, that is, its [`settling`] has not passed.
+///
+/// This is later than the mark has settled: one who was overlooked, which is rare, is late by some milliseconds, and all others fall asleep
+/// as fast as without it.
+pub fn nap(unsettled: Option<Deadline>, deadline: Option<Deadline>) -> Option<Deadline> {
+    let nap = unsettled.and_then(|settled| settled.plus(NAP));
+    match (nap, deadline) {
+        (Some(nap), Some(deadline)) => Some(nap.min(deadline)),
+        (some, None) | (None, some) => some,
+    }
 }
 
 /// What is rung at [deaths](Site::ring_at_deaths). For `shmkit-channel`, and not covered by semantic versioning.
@@ -419,4 +458,30 @@ pub fn wake_one(word: &dyn FutexWord) {
 /// Wakes all sleepers on `word`, in any process.
 pub fn wake_all(word: &dyn FutexWord) {
     futex::wake(word, u32::MAX);
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nap_ends_after_its_mark_has_settled_and_no_later_than_the_deadline() {
+        let settled = settling();
+        let soon = Deadline::after(Duration::from_micros(1));
+        let late = Deadline::after(Duration::from_secs(10));
+
+        assert!(nap(settled, None) > settled);
+        assert_eq!(nap(settled, late), nap(settled, None));
+        assert_eq!(nap(settled, soon), soon);
+        assert_eq!(nap(None, late), late);
+        assert_eq!(nap(None, None), None);
+    }
+
+    #[test]
+    fn a_mark_that_was_set_earlier_settles_earlier_and_never_later_than_a_new_one() {
+        let earlier = Deadline::now();
+
+        assert_eq!(settles(earlier.as_nanos()), Some(earlier));
+        assert!(settles(u64::MAX) <= settling());
+    }
 }

@@ -27,7 +27,7 @@ use crate::shim::futex::{FutexWord, Woken};
 #[cfg(ipc_loom)]
 use crate::shim::model::Attachment;
 use crate::spin::spin;
-use crate::wait::{Epoch, Site, settling, sleep};
+use crate::wait::{Epoch, Site, nap, settling, sleep};
 
 /// For how many things one [`wait_any`](crate::wait_any) can be. As many words, and those of the epochs of as many regions, are what the kernel takes.
 pub const MAX_SOURCES: usize = 64;
@@ -255,12 +255,8 @@ fn sleep_until_ready(
         if has_slept && deadline.is_some_and(Deadline::has_passed) {
             return Ok(None);
         }
-        let until = match (unsettled, deadline) {
-            (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
-            (some, None) | (None, some) => some,
-        };
         let words = words(sources, &armed, &regions);
-        let woken = sleep(&words, &regions, sites.since, until);
+        let woken = sleep(&words, &regions, sites.since, nap(unsettled, deadline));
         crash_point!("wait_any.after_sleep");
         // An earlier wake-up has been passed on by the arming that followed it, or its source is ready.
         *may_be_woken = woken == Woken::Maybe;

@@ -161,7 +161,7 @@ impl Event {
                 Ok(_) => break,
                 Err(_) if retries.again().is_none() => {
                     // Somebody scribbles. It is set all the same, for a moment.
-                    word = self.word.fetch_or(SET, Release) | WAITING;
+                    word = self.word.swap(new, Release) | WAITING;
                     break;
                 }
                 Err(now) => word = now,

@@ -8,16 +8,15 @@
 //! not sleep, pay for no fence; those who sleep pay for one beside a system call.
 //!
 //! The plain load may miss a SLEEPY that was set meanwhile. The owner makes up for that by time: until it is `settled`, which is a [settling] after
-//! it has set SLEEPY, it sleeps no longer than that, and looks again afterwards. `docs/MEMORY_MODEL.md` has the argument, in "A store without
-//! a fence". In models there is a fence. Without the flag that stays, each sleep would have to settle, and the short timer of that
-//! costs several times what the sleep does (11 of 15 us in a virtual machine).
+//! it has set SLEEPY, it only [naps](nap), and looks again afterwards. `docs/MEMORY_MODEL.md` has the argument, in "A store without
+//! a fence". In models there is a fence. Without the flag that stays, each sleep would have to settle, which takes half a microsecond.
 
 use core::sync::atomic::Ordering::{Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
 use shmkit_core::shim::{AtomicU64, fence, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Armed, Site, settling, wake_all};
+use shmkit_core::wait::{Armed, Site, nap, settles, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::{Claim, Ends, SLEEPY, Side, garbage};
@@ -127,11 +126,7 @@ impl Ends {
                 return ended;
             }
             crash_point!("ends.wait.before_sleep");
-            let until = match (unsettled, deadline) {
-                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
-                (some, None) | (None, some) => some,
-            };
-            site.wait(self.asleep(claim.side), ASLEEP, epoch, until);
+            site.wait(self.asleep(claim.side), ASLEEP, epoch, nap(unsettled, deadline));
             // Then one last look.
             is_over = deadline.is_some_and(Deadline::has_passed);
             crash_point!("ends.wait.after_sleep");
@@ -200,7 +195,7 @@ impl Ends {
         let settled = &self.settled[claim.side as usize];
         let word = end.load(Relaxed);
         let unsettled = if word == claim.token.word() | SLEEPY {
-            settling().map(|longest| longest.min(Deadline::from_nanos(settled.load(Relaxed))))
+            settles(settled.load(Relaxed))
         } else {
             // SeqCst: the look at the ring that follows must not come before it. An end that is closed, or another's, stays as it is.
             let own = claim.token.word();

@@ -22,8 +22,8 @@
 //!
 //! Whoever has made a change looks at ASLEEP, by a plain load; whoever has set ASLEEP looks for changes. The first of these looks may come
 //! before the change is seen, since there is no fence: it would cost as much as everything else together. The sleeper makes up for that by
-//! time: it sleeps for a [settling] at most at first, and looks again. `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence".
-//! In models there is a fence. It has to settle once for each number: while that stays the same, everybody sees the same ASLEEP.
+//! time: until its mark has [settled](settling) it only [naps](nap), and looks again. `docs/MEMORY_MODEL.md` has the argument, in "A store without
+//! a fence". In models there is a fence. It has to settle once for each number: while that stays the same, everybody sees the same ASLEEP.
 //!
 //! # A kill at each point
 //!
@@ -38,8 +38,8 @@ use core::sync::atomic::Ordering::{AcqRel, Relaxed, SeqCst};
 use core::sync::atomic::compiler_fence;
 
 use shmkit_core::shim::{AtomicU32, fence, futex, store_load_barrier};
-use shmkit_core::wait::{Site, settling, wake_all};
-use shmkit_core::{Deadline, crash_point, identity};
+use shmkit_core::wait::{Site, nap, settling, wake_all};
+use shmkit_core::{Deadline, Error, Retries, crash_point, identity};
 
 use crate::ends::Ended;
 
@@ -57,11 +57,16 @@ impl Sleepers {
     }
 
     /// Sets ASLEEP; returns what the word must be for a sleep. Look for changes after that.
-    fn mark(&self) -> u32 {
+    fn mark(&self) -> Result<u32, Error> {
+        let mut word = self.0.load(Relaxed);
+        let mut retries = Retries::new();
         // Acquire pairs with the Release in `wake`: the change is seen.
-        let word = self.0.fetch_or(ASLEEP, AcqRel) | ASLEEP;
+        while let Err(found) = self.0.compare_exchange(word, word | ASLEEP, AcqRel, Relaxed) {
+            retries.again().ok_or(Error::Corrupted { what: "sleepers of a queue", found: found.into() })?;
+            word = found;
+        }
         fence(SeqCst);
-        word
+        Ok(word | ASLEEP)
     }
 
     /// Wakes as many as there are changes, if anybody is asleep. The changes must have been made before, with Release.
@@ -123,7 +128,7 @@ impl Sleepers {
             }
             // Before everything that a death may change.
             let epoch = site.epoch();
-            let marked = self.mark();
+            let marked = self.mark()?;
             crash_point!("queue.wait.after_mark");
             if settles.is_none_or(|(number, _)| number != marked) {
                 settles = Some((marked, settling()));
@@ -138,11 +143,7 @@ impl Sleepers {
             if is_over {
                 return Err(Ended::TimedOut);
             }
-            let until = match (unsettled, deadline) {
-                (Some(unsettled), Some(deadline)) => Some(unsettled.min(deadline)),
-                (some, None) | (None, some) => some,
-            };
-            let woken = site.wait(&self.0, marked, epoch, until);
+            let woken = site.wait(&self.0, marked, epoch, nap(unsettled, deadline));
             awake.owes = woken == futex::Woken::Maybe;
             is_over = deadline.is_some_and(Deadline::has_passed);
             crash_point!("queue.wait.after_sleep");

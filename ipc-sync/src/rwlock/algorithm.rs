@@ -7,7 +7,7 @@ use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
 use shmkit_core::shim::{AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, settling, wake_all};
+use shmkit_core::wait::{Site, nap, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
@@ -400,9 +400,7 @@ impl Core {
             if is_over {
                 return Err(Gone::TimedOut);
             }
-            let until =
-                unsettled.map_or(deadline, |settled| Some(deadline.map_or(settled, |deadline| deadline.min(settled))));
-            site.wait(&self.left, left, epoch, until);
+            site.wait(&self.left, left, epoch, nap(unsettled, deadline));
             crash_point!("rwlock.wait.after_wait");
             if !held.is_own() {
                 return Err(Gone::Forked);

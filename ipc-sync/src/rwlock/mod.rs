@@ -45,8 +45,8 @@
 //! A reader that leaves does the same, its cell first and then the gate, but by a plain store, which costs nothing, where an exchange
 //! would cost as much as coming in. A processor may look at the gate before that store has left its store buffer. So of a reader and a writer
 //! that is about to sleep, both may miss each other: the reader sees no WAITING and wakes nobody, the writer sees the cell taken.
-//! Therefore a writer that has stored WAITING first sleeps for 200 microseconds at most, looks again, and only then sleeps until it
-//! is woken. By then it sees the cell of every reader that it could have missed:
+//! Therefore a writer that has stored WAITING only naps, for some milliseconds at most, until a look that comes 200 microseconds later or more,
+//! and then sleeps until it is woken. By then it sees the cell of every reader that it could have missed:
 //!
 //! * the reader's look at the gate came before WAITING was there to be seen, or it would have told;
 //! * in the program the store comes before the look, so by then it was in the store buffer, or about to be;
