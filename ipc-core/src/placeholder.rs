@@ -136,7 +136,7 @@ impl Placeholder {
 
     /// Whether it is the calling process that has it; not so in a forked child of the one that does.
     pub fn is_own(&self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.held_by))
+        identity::is_own(self.held_by)
     }
 
     /// A file that keeps it alive in the place of its own, to be sent to whoever is to have it. Only the first call gives one: from then on, it

@@ -120,7 +120,7 @@ impl Held {
     /// Whether the calling process took the lock; not so in a forked child of the one that did.
     #[inline]
     pub fn is_own(self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.token))
+        identity::is_own(self.token)
     }
 }
 

@@ -226,7 +226,7 @@ impl Site {
 
     /// Whether the calling process is the one that the site was found in; not so in a child that a signal handler has forked.
     pub fn is_own(&self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.token))
+        identity::is_own(self.token)
     }
 
     /// The place of the calling process among the participants of the region, from 0; `None` outside any region.

@@ -305,7 +305,7 @@ pub(crate) struct Running<'a> {
 impl Running<'_> {
     /// Whether it is this process that is to do it, and not its parent.
     pub(crate) fn is_own(&self) -> bool {
-        shmkit_core::identity::current().is_some_and(|current| current.is_same_process(self.token))
+        shmkit_core::identity::is_own(self.token)
     }
 
     /// It has been done.

@@ -459,7 +459,7 @@ impl Permit<'_> {
     /// Whether the calling process took the permit; not so in a forked child of the one that did.
     #[inline]
     fn is_own(&self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.token))
+        identity::is_own(self.token)
     }
 }
 

@@ -321,7 +321,7 @@ impl Batch {
             if is_thread_of_a_pool() {
                 return Err(Waited::WouldBlock);
             }
-            if !identity::current().is_some_and(|current| current.is_same_process(self.owner)) {
+            if !identity::is_own(self.owner) {
                 return Err(Waited::Forked);
             }
             state = match deadline.map(|deadline| deadline.saturating_duration_since(Instant::now())) {

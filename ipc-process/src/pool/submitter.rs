@@ -54,7 +54,7 @@ impl Submitter {
 
     /// Whether the calling process has made the pool.
     pub(super) fn is_own(&self) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(self.owner))
+        identity::is_own(self.owner)
     }
 
     /// The same with chunks of `size` tasks for the maps: what a worker takes at once, and what is lost with it if it is killed. 0 means the

@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use shmkit_core::identity::Token;
+use shmkit_core::identity::{self, Token};
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::wait::{Armed, FutexWord, Source, wake_all};
 use shmkit_core::{Error, crash_point};
 
 use super::error::JoinError;
 use super::exit::ExitStatus;
-use super::nursery::{Nursery, is_own};
+use super::nursery::Nursery;
 use super::sys::{self, Reaped};
 
 /// A process that was started by this one. Clones denote the same process.
@@ -108,7 +108,7 @@ impl Child {
 
     /// Whether it has not ended.
     pub fn is_alive(&self) -> bool {
-        if is_own(self.shared.owner) {
+        if identity::is_own(self.shared.owner) {
             return self.shared.look().is_ok_and(|ended| ended.is_none());
         }
         // It is not a child of this process: reaping it is not ours.
@@ -121,7 +121,7 @@ impl Child {
     ///
     /// [`JoinError::Lost`], [`JoinError::Forked`], [`JoinError::Io`].
     pub fn exit_status(&self) -> Result<Option<ExitStatus>, JoinError> {
-        if !is_own(self.shared.owner) {
+        if !identity::is_own(self.shared.owner) {
             return Err(JoinError::Forked { name: self.name().to_owned() });
         }
         match self.shared.look() {
@@ -155,7 +155,7 @@ impl Child {
     }
 
     fn wait_until(&self, timeout: Option<Duration>) -> Result<ExitStatus, JoinError> {
-        if !is_own(self.shared.owner) {
+        if !identity::is_own(self.shared.owner) {
             return Err(JoinError::Forked { name: self.name().to_owned() });
         }
         let has_ended = sys::wait(self.as_fd(), timeout).map_err(|error| self.failed(error))?;
@@ -182,7 +182,7 @@ impl Child {
     }
 
     fn signal(&self, signal: i32) -> io::Result<()> {
-        if !is_own(self.shared.owner) {
+        if !identity::is_own(self.shared.owner) {
             return Err(io::Error::other(JoinError::Forked { name: self.name().to_owned() }));
         }
         sys::signal(self.as_fd(), signal)
@@ -213,7 +213,7 @@ impl Source for Child {
 
     /// The nursery changes the word when the process has ended.
     fn arm(&mut self) -> Result<Armed, Error> {
-        if is_own(self.shared.owner) { Ok(Armed::at(0)) } else { Err(Error::Forked) }
+        if identity::is_own(self.shared.owner) { Ok(Armed::at(0)) } else { Err(Error::Forked) }
     }
 
     // All are woken, so no wake-up is for others.

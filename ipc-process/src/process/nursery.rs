@@ -92,18 +92,13 @@ pub(crate) fn own_token() -> io::Result<Token> {
     Ok(Site::of(&NURSERY).map_err(io::Error::other)?.token())
 }
 
-/// Whether this is the process with that token.
-pub(crate) fn is_own(token: Token) -> bool {
-    identity::current().is_some_and(|current| current.is_same_process(token))
-}
-
 impl Nursery {
     /// That of this process, which is started if it is not there yet.
     pub(crate) fn get() -> io::Result<Arc<Self>> {
         // Before, since it takes another lock, which is also held over forks.
         let owner = own_token()?;
         let mut nursery = NURSERY.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(nursery) = nursery.as_ref().filter(|nursery| is_own(nursery.owner)) {
+        if let Some(nursery) = nursery.as_ref().filter(|nursery| identity::is_own(nursery.owner)) {
             return Ok(Arc::clone(nursery));
         }
         let new = Self::start(owner)?;
@@ -115,7 +110,7 @@ impl Nursery {
     /// That of this process, if it has had a child.
     pub(crate) fn existing() -> Option<Arc<Self>> {
         let nursery = NURSERY.lock().unwrap_or_else(PoisonError::into_inner);
-        nursery.as_ref().filter(|nursery| is_own(nursery.owner)).cloned()
+        nursery.as_ref().filter(|nursery| identity::is_own(nursery.owner)).cloned()
     }
 
     fn start(owner: Token) -> io::Result<Arc<Self>> {

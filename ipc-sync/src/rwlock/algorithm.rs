@@ -70,15 +70,9 @@ impl Core {
     /// Goes out. In a process that did not come in (a forked child of the reader) this does nothing.
     #[inline]
     pub(super) fn unread(&self, reading: &Reading<'_>) {
-        if identity::current() == Some(reading.token) || self.is_still_own(reading.token) {
+        if identity::is_own(reading.token) {
             self.leave(reading.cell);
         }
-    }
-
-    /// Whether `token` is an earlier one of this process: it has left the region and come back meanwhile.
-    #[cold]
-    fn is_still_own(&self, token: Token) -> bool {
-        identity::current().is_some_and(|current| current.is_same_process(token))
     }
 
     #[inline]
