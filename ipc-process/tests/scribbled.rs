@@ -131,7 +131,7 @@ fn a_vector_of_another_size_than_its_capacity_says_is_not_opened() {
 
 #[test]
 fn a_vector_that_is_longer_than_its_capacity_is_corrupted_for_all_that_is_done_with_it() {
-    const LEN: u64 = 17;
+    const LEN: u64 = 18;
     let (target, vec) = vec();
     vec.extend_from_slice(&[1, 2, 3, 4, 5]).expect("room");
     assert_eq!(target.read(LEN), 5);
