@@ -25,7 +25,8 @@ pub trait LockUnderTest {
     where
         Self: 'a;
 
-    /// Locks as its users would.
+    /// Locks as its users would: always inlined, as what these call is in their code, or a guard that goes through memory is measured
+    /// along, of some and not of others.
     ///
     /// # Panics
     /// If the lock reports an error that no measured case can cause.
@@ -89,7 +90,7 @@ impl LockUnderTest for Mutex<u64> {
 
     type Guard<'a> = MutexGuard<'a, u64>;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> Self::Guard<'_> {
         Mutex::lock(self).expect("nobody panics while holding it")
     }

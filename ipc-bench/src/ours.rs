@@ -90,7 +90,7 @@ impl LockUnderTest for Ours {
 
     type Guard<'a> = MutexGuard<'a, u64>;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> MutexGuard<'_, u64> {
         self.0[0].lock().expect("nobody dies or panics while holding it")
     }

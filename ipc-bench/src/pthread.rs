@@ -151,7 +151,7 @@ impl LockUnderTest for Plain {
 
     type Guard<'a> = PthreadGuard<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> PthreadGuard<'_> {
         match self.0.lock() {
             0 => PthreadGuard::of_held(&self.0),
@@ -200,7 +200,7 @@ impl LockUnderTest for Recursive {
 
     type Guard<'a> = PthreadGuard<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> PthreadGuard<'_> {
         match self.0.lock() {
             0 => PthreadGuard::of_held(&self.0),
@@ -217,7 +217,7 @@ impl LockUnderTest for Robust {
 
     type Guard<'a> = PthreadGuard<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn lock(&self) -> PthreadGuard<'_> {
         match self.0.lock() {
             0 => PthreadGuard::of_held(&self.0),

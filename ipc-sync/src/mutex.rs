@@ -198,6 +198,16 @@ impl<T: Pod> Mutex<T> {
 
     #[inline]
     fn lock_until(&self, deadline: Option<Deadline>) -> LockResult<MutexGuard<'_, T>> {
+        match self.lock.lock_if_free() {
+            Some(held) => self.guard(held),
+            None => self.lock_contended(deadline),
+        }
+    }
+
+    /// Apart, so that what is usual is small enough to stay in the registers of the caller.
+    #[cold]
+    #[inline(never)]
+    fn lock_contended(&self, deadline: Option<Deadline>) -> LockResult<MutexGuard<'_, T>> {
         match self.lock.lock(deadline) {
             Ok(held) => self.guard(held),
             Err(NotHeld::TimedOut) => Err(LockError::TimedOut),
@@ -220,6 +230,7 @@ impl<T: Pod> Mutex<T> {
     }
 
     #[cold]
+    #[inline(never)]
     fn poisoned(guard: MutexGuard<'_, T>) -> LockError<MutexGuard<'_, T>> {
         if guard.held.after_death {
             crash_point!("mutex.lock.before_poison");

@@ -317,6 +317,16 @@ impl<T> ReentrantMutex<T> {
 
     #[inline]
     fn lock_until(&self, deadline: Option<Deadline>) -> LockResult<ReentrantMutexGuard<'_, T>> {
+        match self.lock.lock_if_free() {
+            Some(held) => self.guard(self.own(held)?),
+            None => self.lock_contended(deadline),
+        }
+    }
+
+    /// Apart, so that what is usual is small enough to stay in the registers of the caller.
+    #[cold]
+    #[inline(never)]
+    fn lock_contended(&self, deadline: Option<Deadline>) -> LockResult<ReentrantMutexGuard<'_, T>> {
         match self.lock.lock(deadline) {
             Ok(held) => self.guard(self.own(held)?),
             Err(NotHeld::TimedOut) => Err(LockError::TimedOut),

@@ -163,14 +163,15 @@ pub(super) struct Section<'a, K: Key + ?Sized, V: Pod + Described> {
 
 impl<'a, K: Key + ?Sized, V: Pod + Described> Section<'a, K, V> {
     /// Waits for the lock of a bucket, and mends what a dead has left behind.
+    ///
+    /// What is rare is apart and takes no reference to a section, so that one stays in registers where there is nothing to mend.
     #[inline]
     pub(super) fn enter(table: &'a Table<K, V>, bucket: u32) -> Result<Self, Error> {
-        let slot = table.slot(bucket);
-        match slot.lock().lock(None) {
-            Ok(held) => Self::entered(table, bucket, held),
-            Err(NotHeld::Failed(error)) => Err(error),
-            Err(NotHeld::TimedOut) => Err(Error::Busy),
-        }
+        let held = match table.slot(bucket).lock().lock_if_free() {
+            Some(held) => held,
+            None => Self::wait(table, bucket)?,
+        };
+        Self::entered(table, bucket, held)
     }
 
     /// The same if nobody alive has the lock.
@@ -179,17 +180,32 @@ impl<'a, K: Key + ?Sized, V: Pod + Described> Section<'a, K, V> {
         held.map(|held| Self::entered(table, bucket, held)).transpose()
     }
 
-    #[inline]
-    fn entered(table: &'a Table<K, V>, bucket: u32, held: Held) -> Result<Self, Error> {
-        let section = Self { table, bucket, slot: table.slot(bucket), held };
-        if section.slot.links().pending == Link::NONE { Ok(section) } else { section.mended() }
+    #[cold]
+    #[inline(never)]
+    fn wait(table: &Table<K, V>, bucket: u32) -> Result<Held, Error> {
+        table.slot(bucket).lock().lock(None).map_err(|error| match error {
+            NotHeld::Failed(error) => error,
+            NotHeld::TimedOut => Error::Busy,
+        })
     }
 
-    // By value, so that the section stays in registers where there is nothing to mend.
+    #[inline]
+    fn entered(table: &'a Table<K, V>, bucket: u32, held: Held) -> Result<Self, Error> {
+        let slot = table.slot(bucket);
+        if slot.links().pending != Link::NONE {
+            Self::mended(table, bucket, held)?;
+        }
+        Ok(Self { table, bucket, slot, held })
+    }
+
+    /// Mends; gives the lock up if that fails.
     #[cold]
-    fn mended(self) -> Result<Self, Error> {
-        self.mend()?;
-        Ok(self)
+    #[inline(never)]
+    fn mended(table: &Table<K, V>, bucket: u32, held: Held) -> Result<(), Error> {
+        let section = Section { table, bucket, slot: table.slot(bucket), held };
+        section.mend()?;
+        core::mem::forget(section);
+        Ok(())
     }
 
     /// Somebody died while a slot was this bucket's without being in its chain, or about to be.

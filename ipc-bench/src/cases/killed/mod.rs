@@ -7,15 +7,16 @@ mod ours;
 mod system;
 
 use std::io;
+use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit::process::JoinError;
-use shmkit::{Event, Mutex, Permits, RwLock, Semaphore};
+use shmkit::{Event, Mutex, Permits, ReentrantMutex, RwLock, Semaphore};
 
 #[cfg(feature = "peers")]
 use self::carriers::Writes;
-use self::ours::{Flag, Ours, Parties, Pipe, Queue, Reader, Waits};
+use self::ours::{Flag, Ours, Parties, Pipe, Queue, Read, Reader, Waits};
 use self::system::{Bytes, Handed, Locked, Permit, Round, Stream};
 use crate::figure::SUBJECT;
 use crate::killed::When::{Holding, Waiting, Working, Writing};
@@ -37,7 +38,9 @@ const ROOM: usize = 64;
 /// All rows, in their order.
 pub const ENTRIES: &[Entry] = &[
     Entry::of::<Ours<Mutex<u64>>>(SUBJECT, "Mutex", Holding),
+    Entry::of::<Ours<ReentrantMutex<AtomicU64>>>(SUBJECT, "ReentrantMutex", Holding),
     Entry::of::<Ours<RwLock<u64>>>(SUBJECT, "RwLock, a writer", Holding),
+    Entry::of::<Ours<Read>>(SUBJECT, "RwLock, a reader", Holding),
     Entry::of::<Ours<Permits>>(SUBJECT, "Permits", Holding),
     Entry::of::<Ours<Semaphore>>(SUBJECT, "Semaphore (has no owners)", Holding).may_hang(),
     Entry::of::<Waits<Semaphore>>(SUBJECT, "Semaphore", Waiting).asks_later(),

@@ -1,11 +1,12 @@
 //! Ours, and what their victims and survivors do.
 
 use std::io;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 
 use shmkit::{
-    Barrier, BarrierError, Condvar, Event, LockError, Mutex, Permits, RecvError, RwLock, Semaphore, SendError, ShmSafe,
+    Barrier, BarrierError, Condvar, Event, LockError, Mutex, Permits, RecvError, ReentrantMutex, RwLock, Semaphore,
+    SendError, ShmSafe,
 };
 
 use super::{ROOM, other};
@@ -96,6 +97,50 @@ impl Held for RwLock<u64> {
             Ok(_) => Err(other("nobody has died")),
             Err(error) => Err(other(error)),
         }
+    }
+}
+
+impl Held for ReentrantMutex<AtomicU64> {
+    fn new() -> Self {
+        ReentrantMutex::new(AtomicU64::new(0))
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        std::mem::forget(self.lock().map_err(other)?);
+        Ok(())
+    }
+
+    fn recover(&self) -> io::Result<Ended> {
+        match self.lock() {
+            Err(LockError::Poisoned { guard: _guard, .. }) => {
+                self.clear_poison();
+                Ok(Ended::GoesOn)
+            }
+            Ok(_) => Err(other("nobody has died")),
+            Err(error) => Err(other(error)),
+        }
+    }
+}
+
+/// A lock that the victim reads under.
+#[repr(transparent)]
+#[derive(ShmSafe)]
+pub(super) struct Read(RwLock<u64>);
+
+impl Held for Read {
+    fn new() -> Self {
+        Read(RwLock::new(0))
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        std::mem::forget(self.0.read().map_err(other)?);
+        Ok(())
+    }
+
+    fn recover(&self) -> io::Result<Ended> {
+        // Who reads has changed nothing, so nothing is poisoned.
+        drop(self.0.write().map_err(other)?);
+        Ok(Ended::GoesOn)
     }
 }
 
