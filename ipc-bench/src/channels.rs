@@ -143,14 +143,14 @@ impl<const CAPACITY: usize> Carrier<[u8]> for Frames<CAPACITY> {
 }
 
 impl Sending<[u8]> for ByteSender {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &[u8]) {
         ByteSender::send(self, message).expect("a receiver");
     }
 }
 
 impl Receiving<[u8]> for ByteReceiver {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut [u8]) {
         assert_eq!(self.recv_into(message).expect("a sender"), message.len());
     }
@@ -247,42 +247,42 @@ impl<const CAPACITY: usize> Carrier<u64> for Shared<CAPACITY> {
 }
 
 impl<T: Pod + Described> Sending<T> for Queue<T> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &T) {
         Queue::send(self, *message).expect("nobody closes it");
     }
 }
 
 impl<T: Pod + Described> Receiving<T> for Queue<T> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut T) {
         *message = self.recv().expect("nobody closes it");
     }
 }
 
 impl<T: Pod + Described> Sending<T> for Sender<T> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &T) {
         Sender::send(self, *message).expect("a receiver");
     }
 }
 
 impl<T: Pod + Described> Receiving<T> for Receiver<T> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut T) {
         *message = self.recv().expect("a sender");
     }
 }
 
 impl<T: Pod + Described> Sending<[T]> for Sender<T> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, messages: &[T]) {
         self.send_slice(messages).expect("a receiver");
     }
 }
 
 impl<T: Pod + Described> Receiving<[T]> for Receiver<T> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, messages: &mut [T]) {
         let mut received = 0;
         while received < messages.len() {

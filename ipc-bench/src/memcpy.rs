@@ -84,7 +84,7 @@ pub struct In<const SIZE: usize, const COUNT: usize, const PAUSES: u32> {
 }
 
 impl<const SIZE: usize, const COUNT: usize, const PAUSES: u32> Sending<[u8]> for In<SIZE, COUNT, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &[u8]) {
         assert_eq!(message.len(), SIZE, "all frames are as long");
         while self.written - self.read == COUNT as u64 {
@@ -111,7 +111,7 @@ pub struct Out<const SIZE: usize, const COUNT: usize, const PAUSES: u32> {
 }
 
 impl<const SIZE: usize, const COUNT: usize, const PAUSES: u32> Receiving<[u8]> for Out<SIZE, COUNT, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut [u8]) {
         assert_eq!(message.len(), SIZE, "all frames are as long");
         while self.written == self.read {

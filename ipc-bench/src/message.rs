@@ -140,7 +140,8 @@ impl<const COUNT: usize> Kind for Batch<COUNT> {
 
 /// One end, which sends.
 pub trait Sending<M: ?Sized>: 'static {
-    /// Sends a message, and waits for room if there is none.
+    /// Sends a message, and waits for room if there is none. Always inlined where a message is small, as what it calls is in code of users; so is
+    /// [`receive`](Receiving::receive).
     ///
     /// # Panics
     /// If the candidate reports an error that no measured case can cause.

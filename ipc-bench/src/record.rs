@@ -73,7 +73,7 @@ impl Carrier<Note> for Records {
 }
 
 impl Sending<Note> for End {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &Note) {
         let record = &self.records[self.lane].0;
         // SAFETY: live and aligned, and the receiver has answered the message before.
@@ -85,7 +85,7 @@ impl Sending<Note> for End {
 }
 
 impl Receiving<Note> for End {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut Note) {
         let record = &self.records[self.lane].0;
         self.number += 1;

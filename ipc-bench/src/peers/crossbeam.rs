@@ -35,14 +35,14 @@ impl<T: Copy + 'static, const CAPACITY: usize> Carrier<T> for Channel<T, CAPACIT
 }
 
 impl<T: Copy + 'static> Sending<T> for Sender<T> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &T) {
         Sender::send(self, *message).expect("a receiver");
     }
 }
 
 impl<T: Copy + 'static> Receiving<T> for Receiver<T> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut T) {
         *message = self.recv().expect("a sender");
     }

@@ -149,14 +149,14 @@ impl Carrier<[u8]> for Sockets {
 macro_rules! bytes {
     ($end:ty) => {
         impl Sending<[u8]> for $end {
-            #[inline]
+            #[inline(always)]
             fn send(&mut self, message: &[u8]) {
                 self.write_all(message).expect("the other end is open");
             }
         }
 
         impl Receiving<[u8]> for $end {
-            #[inline]
+            #[inline(always)]
             fn receive(&mut self, message: &mut [u8]) {
                 self.read_exact(message).expect("the other end is open");
             }

@@ -142,7 +142,7 @@ impl Services {
 }
 
 impl Sending<Note> for Port<Publisher<ipc::Service, Note, ()>> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &Note) {
         let sample = self.port.loan_uninit().expect("a sample");
         let receivers = sample.write_payload(*message).send().expect("a service");
@@ -151,7 +151,7 @@ impl Sending<Note> for Port<Publisher<ipc::Service, Note, ()>> {
 }
 
 impl Receiving<Note> for Port<Subscriber<ipc::Service, Note, ()>> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut Note) {
         loop {
             match self.port.receive().expect("a service") {

@@ -70,7 +70,7 @@ where
 }
 
 impl<T: Copy + 'static, const PAUSES: u32> Sending<T> for End<Producer<T>, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &T) {
         while self.0.push(*message).is_err() {
             pause::<PAUSES>();
@@ -79,7 +79,7 @@ impl<T: Copy + 'static, const PAUSES: u32> Sending<T> for End<Producer<T>, PAUSE
 }
 
 impl<T: Copy + 'static, const PAUSES: u32> Receiving<T> for End<Consumer<T>, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut T) {
         loop {
             match self.0.pop() {
@@ -91,7 +91,7 @@ impl<T: Copy + 'static, const PAUSES: u32> Receiving<T> for End<Consumer<T>, PAU
 }
 
 impl<T: Copy + 'static, const PAUSES: u32> Sending<[T]> for End<Producer<T>, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn send(&mut self, message: &[T]) {
         while self.0.push_entire_slice(message).is_err() {
             pause::<PAUSES>();
@@ -100,7 +100,7 @@ impl<T: Copy + 'static, const PAUSES: u32> Sending<[T]> for End<Producer<T>, PAU
 }
 
 impl<T: Copy + 'static, const PAUSES: u32> Receiving<[T]> for End<Consumer<T>, PAUSES> {
-    #[inline]
+    #[inline(always)]
     fn receive(&mut self, message: &mut [T]) {
         while self.0.pop_entire_slice(message).is_err() {
             pause::<PAUSES>();
