@@ -2,39 +2,28 @@
 
 mod common;
 
-use std::fs;
 use std::process;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shmkit::process::Pool;
 
 use common::gate::{gate, pass, until_come};
-use common::{BOUND, threads_named, until, until_in_futex};
+use common::{BOUND, is_in_futex, threads_named, until};
 
 shmkit::process::enable_test_support!();
 
-/// Waits until the threads that look after workers sleep, and have not been awake for a while: whoever has just heard something looks once more
+/// Waits until the threads that look after workers sleep, and are found asleep for a while: whoever has just heard something looks once more
 /// soon after.
 #[track_caller]
 fn until_crews_have_nothing_to_do() {
+    const TIMES: u32 = 5;
     let pid = process::id();
     let crews = threads_named(pid, "shmkit-crew");
     assert!(crews.len() > 1, "{crews:?}");
-    let sleeps = || -> Vec<String> {
-        let of = |crew: &u32| fs::read_to_string(format!("/proc/{pid}/task/{crew}/status")).expect("a living thread");
-        let count = |status: String| status.lines().filter(|line| line.contains("ctxt_switches")).collect();
-        crews.iter().map(of).map(count).collect()
-    };
-    let mut before = Vec::new();
-    let mut since = Instant::now();
+    let mut times = 0;
     until("crews that sleep for long", || {
-        crews.iter().for_each(|crew| until_in_futex(pid, *crew));
-        let now = sleeps();
-        if now != before {
-            before = now;
-            since = Instant::now();
-        }
-        since.elapsed() > Duration::from_millis(100)
+        times = if crews.iter().all(|crew| is_in_futex(pid, *crew)) { times + 1 } else { 0 };
+        times >= TIMES
     });
 }
 

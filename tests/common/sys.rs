@@ -328,14 +328,17 @@ pub(crate) fn state(pid: u32, thread: u32) -> Option<char> {
     stat.rsplit_once(") ")?.1.chars().next()
 }
 
+/// Whether a thread sleeps on a futex.
+pub(crate) fn is_in_futex(pid: u32, thread: u32) -> bool {
+    let calls = [format!("{} ", libc::SYS_futex), format!("{} ", libc::SYS_futex_waitv)];
+    let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
+    calls.iter().any(|futex| call.starts_with(futex)) && state(pid, thread) == Some('S')
+}
+
 /// Waits until a thread sleeps on a futex.
 #[track_caller]
 pub(crate) fn until_in_futex(pid: u32, thread: u32) {
-    let calls = [format!("{} ", libc::SYS_futex), format!("{} ", libc::SYS_futex_waitv)];
-    until("a thread asleep on a futex", || {
-        let call = fs::read_to_string(format!("/proc/{pid}/task/{thread}/syscall")).unwrap_or_default();
-        calls.iter().any(|futex| call.starts_with(futex)) && state(pid, thread) == Some('S')
-    });
+    until("a thread asleep on a futex", || is_in_futex(pid, thread));
 }
 
 /// Whether a thread sleeps on several futexes, as all waits of the library do, without a deadline: it has looked around for the last time, and
