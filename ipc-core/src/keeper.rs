@@ -34,9 +34,10 @@ use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mapped::{Claim, Mapped};
-use crate::participants::WAITERS;
+use crate::participants::{Participants, WAITERS};
 use crate::proof;
 use crate::shim::futex::{FutexWord, Woken};
+use crate::shim::let_run;
 use crate::sys::futex::{self, MAX_WORDS, RawWord};
 use crate::sys::map::{Mapping, page_size};
 use crate::sys::process::{self, RobustListHead};
@@ -256,6 +257,8 @@ impl Keeper {
             crate::shim::futex::wake(&self.seen, u32::MAX);
         }
         let mut again = Again::default();
+        let mut woken = 0_u32;
+        let mut to_tell = Vec::new();
         for (slot, region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
@@ -271,6 +274,15 @@ impl Keeper {
             again.until_settled |= watch.unsettled;
             // After the roster was read: whoever dies later changes that, too.
             again.has_bells |= self.ring(*slot, region, by_itself);
+            if let Some(sleepers) = watch.woken {
+                woken = woken.saturating_add(sleepers);
+                to_tell.push(participants);
+            }
+        }
+        if !to_tell.is_empty() {
+            // Those who wait come first, in all regions: there may be as many keepers, and fewer CPUs.
+            let_run(woken);
+            to_tell.iter().for_each(Participants::tell_keepers);
         }
         again
     }

@@ -45,7 +45,7 @@ use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
 use crate::crash_point;
 use crate::identity::{FLAG, Token};
-use crate::shim::{AtomicU32, AtomicU64, fence, futex, let_run};
+use crate::shim::{AtomicU32, AtomicU64, fence, futex};
 
 /// In `tokens[i]`: its owner is dead, and this may not have been told to all.
 pub(crate) const DEAD: u64 = FLAG;
@@ -125,6 +125,8 @@ pub(crate) struct Card {
 pub(crate) struct Watch {
     /// Sleep on the liveness of this participant while it has this value.
     pub(crate) target: Option<(usize, u32)>,
+    /// Deaths were announced, and so many sleepers woken by that.
+    pub(crate) woken: Option<u32>,
     /// Somebody's death is not confirmed yet: look again soon.
     pub(crate) unconfirmed: bool,
     /// Somebody has no keeper: look again regularly.
@@ -270,10 +272,10 @@ impl Participants<'_> {
     }
 
     /// What the keeper of participant `me`, which sleeps on nothing, has to watch at the state `roster` of the roster; looks at
-    /// everybody and announces those that `is_dead` confirms, and then tells the other keepers of all of them. It is asked to be patient, the
+    /// everybody and announces those that `is_dead` confirms. If there were any, the other keepers are still to be [told](Self::tell_keepers). It is asked to be patient, the
     /// second argument, about the first one only that this keeper is to tell of: others are patient about others.
     pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize, bool) -> bool) -> Watch {
-        let mut watch = Watch { target: None, unconfirmed: false, unwatched: false, unsettled: false };
+        let mut watch = Watch { target: None, woken: None, unconfirmed: false, unwatched: false, unsettled: false };
         if self.entries[me].seen.load(Relaxed) != roster {
             self.entries[me].seen.store(roster, Release);
             // Nobody sleeps on it, except in models, which have no time to look again.
@@ -307,11 +309,7 @@ impl Participants<'_> {
                 watch.unconfirmed = true;
             }
         }
-        if let Some(woken) = woken {
-            // Those who wait come first: there may be as many keepers, and fewer CPUs.
-            let_run(woken);
-            self.tell_keepers();
-        }
+        watch.woken = woken;
         watch
     }
 
@@ -356,7 +354,7 @@ impl Participants<'_> {
 
     /// Tells of those who have come or gone. The dead may have taken news of another death along: the kernel wakes one keeper only, and it may
     /// have been theirs. One who is killed before this is missed as any other, and is told of.
-    fn tell_keepers(&self) {
+    pub(crate) fn tell_keepers(&self) {
         self.news.roster.fetch_add(1, Release);
         crash_point!("participants.roster.after_raise");
         futex::wake(&self.news.roster, u32::MAX);

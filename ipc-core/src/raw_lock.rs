@@ -235,9 +235,8 @@ impl RawLock {
     }
 
     /// Sets ASLEEP; returns what the sleepers must be for a sleep. Look at the owner after that.
-    fn mark(&self) -> Result<u64, NotHeld> {
+    fn mark(&self, retries: &mut Retries) -> Result<u64, NotHeld> {
         let mut word = self.sleepers.load(Relaxed);
-        let mut retries = Retries::new();
         // Acquire pairs with the Release in `wake`.
         while let Err(found) = self.sleepers.compare_exchange(word, word | ASLEEP, AcqRel, Relaxed) {
             retries.again().ok_or_else(|| scribbled(found))?;
@@ -283,22 +282,31 @@ impl RawLock {
             }
             // Before everything that a death may change.
             let epoch = site.epoch();
-            let marked = self.mark()?;
+            let marked = self.mark(&mut retries)?;
             crash_point!("lock.after_mark");
-            if settles.is_none_or(|(number, _)| number != marked) {
-                settles = Some((marked, settling()));
-            }
+            let mut unsettled = settles.filter(|(number, _)| *number == marked).map(|(_, settled)| settled);
             // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
-            let unsettled = settles.and_then(|(_, settled)| settled).filter(|settled| !settled.has_passed());
-            let word = self.look();
-            let owner = Token::from_word(word);
-            if !owner.is_some_and(|owner| site.is_alive(owner)) {
-                // Free, or its owner is dead. ASLEEP is set, so the next one is woken when it is given up.
-                if let Some(held) = self.take(word, &site) {
-                    return Ok(held);
+            let is_settled = unsettled.flatten().is_none_or(Deadline::has_passed);
+            let mut found = self.attempt(&site);
+            if unsettled.is_none() && matches!(found, Ok(None)) {
+                // Only now: who was woken mostly finds it free.
+                unsettled = Some(settling());
+                settles = unsettled.map(|settled| (marked, settled));
+                if unsettled.flatten().is_some() {
+                    found = self.attempt(&site);
                 }
-                retries.again().ok_or_else(|| scribbled(word))?;
-                continue;
+            } else if is_settled {
+                unsettled = None;
+            }
+            match found {
+                // ASLEEP is set, so the next one is woken when it is given up.
+                Ok(Some(held)) => return Ok(held),
+                Err(word) if !is_over => {
+                    retries.again().ok_or_else(|| scribbled(word))?;
+                    is_over = deadline.is_some_and(Deadline::has_passed);
+                    continue;
+                }
+                Ok(None) | Err(_) => {}
             }
             if is_over {
                 if was_woken {
@@ -307,11 +315,21 @@ impl RawLock {
                 }
                 return Err(NotHeld::TimedOut);
             }
-            was_woken |= site.wait(&self.sleepers, marked as u32, epoch, nap(unsettled, deadline)) == Woken::Maybe;
+            was_woken |=
+                site.wait(&self.sleepers, marked as u32, epoch, nap(unsettled.flatten(), deadline)) == Woken::Maybe;
             crash_point!("lock.after_wait");
             retries = Retries::new();
             is_over = deadline.is_some_and(Deadline::has_passed);
         }
+    }
+
+    /// Takes it if it is free or its owner is dead: `None` if that is alive, and what stood there if somebody has changed it meanwhile.
+    fn attempt(&self, site: &Site) -> Result<Option<Held>, u64> {
+        let word = self.look();
+        if Token::from_word(word).is_some_and(|owner| site.is_alive(owner)) {
+            return Ok(None);
+        }
+        self.take(word, site).map(Some).ok_or(word)
     }
 
     /// The owner, for those who then ask whether it is alive.

@@ -7,7 +7,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64, twice (see `RawLock`) | version: u64 | copy 0: T, zeroes up to 8 bytes | copy 1: the same |
+//! | lock: u64, twice (see `RawLock`) | version: u64 | reserved: u64 | copy 0: T, zeroes up to 8 bytes | copy 1: the same |
 //! ```
 //!
 //! # States
@@ -46,7 +46,7 @@ use crate::shim::{AtomicU64, fence, spin_loop};
 use crate::{const_fn, crash_point};
 
 /// Version of the layout above.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// A value of any size that several processes read and write, and that no reader ever sees half-written.
 ///
@@ -93,16 +93,17 @@ pub struct Snapshot<T> {
     lock: RawLock,
     /// How often the value was written, modulo 2^64. Changed under the lock, by one.
     version: AtomicU64,
+    reserved: AtomicU64,
     /// Copy `version & 1` is the value.
     copies: [Copied<T>; 2],
 }
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Snapshot<[u8; 3]>>() == 40 && align_of::<Snapshot<[u8; 3]>>() == 8);
-    assert!(size_of::<Snapshot<[u64; 8]>>() == 152 && align_of::<Snapshot<u128>>() == align_of::<u128>());
+    assert!(size_of::<Snapshot<[u8; 3]>>() == 48 && align_of::<Snapshot<[u8; 3]>>() == 8);
+    assert!(size_of::<Snapshot<[u64; 8]>>() == 160 && align_of::<Snapshot<u128>>() == align_of::<u128>());
     assert!(core::mem::offset_of!(Snapshot<u64>, version) == 16);
-    assert!(core::mem::offset_of!(Snapshot<u64>, copies) == 24);
+    assert!(core::mem::offset_of!(Snapshot<u64>, copies) == 32);
 };
 
 // SAFETY: the copies are reached by atomic accesses only, and what is made of them belongs to whoever has read it.
@@ -130,8 +131,8 @@ impl<T: Pod> Snapshot<T> {
     const_fn! {
         /// A cell with `value` in it, at version 0.
         pub fn new(value: T) -> Self {
-            const { assert!(align_of::<T>() <= 16, "the value of a `Snapshot` is aligned to at most 16 bytes") }
-            Self { lock: RawLock::new(), version: AtomicU64::new(0), copies: [Copied::new(value), Copied::new(value)] }
+            const { assert!(align_of::<T>() <= 32, "the value of a `Snapshot` is aligned to at most 32 bytes") }
+            Self { lock: RawLock::new(), version: AtomicU64::new(0), reserved: AtomicU64::new(0), copies: [Copied::new(value), Copied::new(value)] }
         }
     }
 

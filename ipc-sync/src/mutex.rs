@@ -3,7 +3,7 @@
 //! # Shared layout
 //!
 //! ```text
-//! | lock: u64, twice (see `RawLock`) | poison: u32 | reserved: u32 | value: T |
+//! | lock: u64, twice (see `RawLock`) | poison: u32 | reserved: u32, three times | value: T |
 //! ```
 //!
 //! The poison is set by a locker that finds its predecessor dead, and by a guard that is dropped by a panic; it is written by the holder of the
@@ -20,6 +20,7 @@ use std::time::Instant;
 
 use bytemuck::Pod;
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
+#[cfg(not(ipc_loom))]
 use shmkit_core::shim::AtomicU32;
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn, crash_point};
 
@@ -28,7 +29,7 @@ use crate::value::Value;
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout above.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Mutual exclusion between processes, and between threads, with the data that it protects.
 ///
@@ -63,16 +64,17 @@ pub struct Mutex<T> {
     lock: RawLock,
     /// What an earlier holder has left. Written by whoever holds the lock, or clears it.
     poison: PoisonWord,
-    reserved: AtomicU32,
+    #[cfg(not(ipc_loom))]
+    reserved: [AtomicU32; 3],
     /// Read and written by whoever holds the lock.
     value: Value<T>,
 }
 
 #[cfg(not(ipc_loom))]
 const _: () = {
-    assert!(size_of::<Mutex<u32>>() == 32 && align_of::<Mutex<u32>>() == 8);
+    assert!(size_of::<Mutex<u32>>() == 40 && align_of::<Mutex<u32>>() == 8);
     assert!(core::mem::offset_of!(Mutex<u32>, poison) == 16);
-    assert!(core::mem::offset_of!(Mutex<u32>, value) == 24);
+    assert!(core::mem::offset_of!(Mutex<u32>, value) == 32);
 };
 
 // SAFETY: the lock admits one thread of one process at a time to the value, and `Pod` values belong to no thread.
@@ -114,10 +116,12 @@ impl<T: Pod> Mutex<T> {
     const_fn! {
         /// An unlocked mutex.
         pub fn new(value: T) -> Self {
+            const { assert!(align_of::<T>() <= 32, "the value of a `Mutex` is aligned to at most 32 bytes") }
             Self {
                 lock: RawLock::new(),
                 poison: PoisonWord::new(),
-                reserved: AtomicU32::new(0),
+                #[cfg(not(ipc_loom))]
+                reserved: [const { AtomicU32::new(0) }; 3],
                 value: Value::new(value),
             }
         }

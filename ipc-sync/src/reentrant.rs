@@ -169,6 +169,7 @@ impl<T> ReentrantMutex<T> {
     const_fn! {
         /// An unlocked mutex.
         pub fn new(value: T) -> Self {
+            const { assert!(align_of::<T>() <= 32, "the value of a `ReentrantMutex` is aligned to at most 32 bytes") }
             Self {
                 lock: RawLock::new(),
                 owner: AtomicU64::new(NOBODY),

@@ -4,8 +4,14 @@
 
 use core::hint::black_box;
 
-use shmkit_core::{Array, Region, Shm, ShmSafe};
+use shmkit_core::{Array, Described, Region, Shm, ShmSafe, Snapshot};
 use shmkit_sync::{Mutex, OnceLock, ReentrantMutex, RwLock};
+
+/// A value that is aligned to more than the words before it.
+#[repr(C, align(16))]
+#[derive(Clone, Copy, bytemuck::Zeroable, bytemuck::Pod, Described)]
+#[shm(crate = "shmkit_core")]
+struct Wide([u64; 2]);
 
 const SECRET: u64 = 0x5ec2_e75e_c2e7_5ec2;
 
@@ -57,6 +63,8 @@ fn nothing_of_the_stack_lies_behind_a_small_value() {
         Mutex::new(black_box(1u8)),
         Mutex::new(black_box([1u8; 3])),
         Mutex::new(black_box(1u32)),
+        Mutex::new(black_box(Wide([1; 2]))),
+        Snapshot::new(black_box(Wide([1; 2]))),
         RwLock::new(black_box(1u8)),
         OnceLock::<u8>::new(),
         OnceLock::<[u8; 3]>::new(),

@@ -206,9 +206,9 @@ impl Ends {
             crash_point!("ends.wait.after_sleepy");
             settling().inspect(|until| settled.store(until.as_nanos(), Relaxed))
         };
-        // SeqCst pairs with the fence in `tell_sleepy`.
+        // SeqCst, and a fence, for the looks that follow need not be: they pair with the fence in `tell_sleepy`.
         self.asleep(claim.side).swap(how, SeqCst);
-        store_load_barrier();
+        fence(SeqCst);
         Ok(unsettled.filter(|until| !until.has_passed()))
     }
 

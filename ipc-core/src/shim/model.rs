@@ -267,6 +267,9 @@ impl Process {
             let everything = participants.everything_but(self.index);
             crash_point!("keeper.before_watch");
             let watch = participants.watch(self.index, roster, |index, _| self.region.is_dead(index));
+            if watch.woken.is_some() {
+                participants.tell_keepers();
+            }
             let mut words: Vec<(&dyn FutexWord, u32)> =
                 vec![(&self.region.over, 0), (&*self.dismissal, 0), (participants.roster_word(), roster)];
             if let Some((index, liveness)) = watch.target {
