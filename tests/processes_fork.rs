@@ -156,6 +156,8 @@ fn forker_in_a_storm(parent: &mut Parent) {
             scope.spawn(|| {
                 while !done.load(Relaxed) {
                     drop(Region::open(name).expect("a region of the storm"));
+                    // The lock that a fork waits for goes to whoever comes first: without a pause that can be one of these for many seconds.
+                    thread::sleep(Duration::from_micros(50));
                 }
             });
         }
@@ -163,6 +165,7 @@ fn forker_in_a_storm(parent: &mut Parent) {
             while !done.load(Relaxed) {
                 let region = RegionOptions::new().participants(2).anonymous(1).expect("a region");
                 region.insert("object", AtomicU64::new(0)).expect("room");
+                thread::sleep(Duration::from_micros(50));
             }
         });
         for _ in 0..FORKS {
