@@ -56,6 +56,18 @@ impl<T: Held> Doomed for Ours<T> {
     }
 }
 
+/// What a lock gives whose owner was killed with it.
+fn taken_over<G>(locked: Result<G, LockError<G>>, clear_poison: impl FnOnce()) -> io::Result<Ended> {
+    match locked {
+        Err(LockError::Poisoned { guard: _guard, .. }) => {
+            clear_poison();
+            Ok(Ended::GoesOn)
+        }
+        Ok(_) => Err(other("nobody has died")),
+        Err(error) => Err(other(error)),
+    }
+}
+
 impl Held for Mutex<u64> {
     fn new() -> Self {
         Mutex::new(0)
@@ -67,14 +79,7 @@ impl Held for Mutex<u64> {
     }
 
     fn recover(&self) -> io::Result<Ended> {
-        match self.lock() {
-            Err(LockError::Poisoned { guard: _guard, .. }) => {
-                self.clear_poison();
-                Ok(Ended::GoesOn)
-            }
-            Ok(_) => Err(other("nobody has died")),
-            Err(error) => Err(other(error)),
-        }
+        taken_over(self.lock(), || self.clear_poison())
     }
 }
 
@@ -89,14 +94,7 @@ impl Held for RwLock<u64> {
     }
 
     fn recover(&self) -> io::Result<Ended> {
-        match self.write() {
-            Err(LockError::Poisoned { guard: _guard, .. }) => {
-                self.clear_poison();
-                Ok(Ended::GoesOn)
-            }
-            Ok(_) => Err(other("nobody has died")),
-            Err(error) => Err(other(error)),
-        }
+        taken_over(self.write(), || self.clear_poison())
     }
 }
 
@@ -111,14 +109,7 @@ impl Held for ReentrantMutex<AtomicU64> {
     }
 
     fn recover(&self) -> io::Result<Ended> {
-        match self.lock() {
-            Err(LockError::Poisoned { guard: _guard, .. }) => {
-                self.clear_poison();
-                Ok(Ended::GoesOn)
-            }
-            Ok(_) => Err(other("nobody has died")),
-            Err(error) => Err(other(error)),
-        }
+        taken_over(self.lock(), || self.clear_poison())
     }
 }
 
