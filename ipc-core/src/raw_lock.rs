@@ -271,7 +271,7 @@ impl RawLock {
         }
         let mut site = Site::of(self).map_err(NotHeld::Failed)?;
         let mut retries = Retries::new();
-        let mut settles = None;
+        let mut settles: Option<(u64, Option<Deadline>)> = None;
         let mut was_woken = false;
         let mut is_over = false;
         loop {
@@ -284,19 +284,18 @@ impl RawLock {
             let epoch = site.epoch();
             let marked = self.mark(&mut retries)?;
             crash_point!("lock.after_mark");
-            let mut unsettled = settles.filter(|(number, _)| *number == marked).map(|(_, settled)| settled);
+            let is_new = settles.is_none_or(|(number, _)| number != marked);
             // Before the look, which is the last one if it is settled. Whatever ends a sleep before that time makes it no shorter.
-            let is_settled = unsettled.flatten().is_none_or(Deadline::has_passed);
+            let mut unsettled =
+                settles.and_then(|(_, settled)| settled).filter(|settled| !is_new && !settled.has_passed());
             let mut found = self.attempt(&site);
-            if unsettled.is_none() && matches!(found, Ok(None)) {
+            if is_new && matches!(found, Ok(None)) {
                 // Only now: who was woken mostly finds it free.
-                unsettled = Some(settling());
-                settles = unsettled.map(|settled| (marked, settled));
-                if unsettled.flatten().is_some() {
+                unsettled = settling();
+                settles = Some((marked, unsettled));
+                if unsettled.is_some() {
                     found = self.attempt(&site);
                 }
-            } else if is_settled {
-                unsettled = None;
             }
             match found {
                 // ASLEEP is set, so the next one is woken when it is given up.
@@ -315,8 +314,7 @@ impl RawLock {
                 }
                 return Err(NotHeld::TimedOut);
             }
-            was_woken |=
-                site.wait(&self.sleepers, marked as u32, epoch, nap(unsettled.flatten(), deadline)) == Woken::Maybe;
+            was_woken |= site.wait(&self.sleepers, marked as u32, epoch, nap(unsettled, deadline)) == Woken::Maybe;
             crash_point!("lock.after_wait");
             retries = Retries::new();
             is_over = deadline.is_some_and(Deadline::has_passed);
