@@ -263,7 +263,7 @@ impl Keeper {
             let participants = region.participants();
             let roster = participants.roster();
             let watch = participants.watch(*me, roster, |index, patiently| {
-                if patiently { proof::is_dead_soon(region, index) } else { proof::is_dead(region, index) }
+                if patiently { proof::is_dead_soon(region, index) } else { proof::is_released(region, index) }
             });
             words.push(RawWord { address: participants.roster_word().address(), expected: roster });
             if let Some((index, liveness)) = watch.target {

@@ -32,12 +32,25 @@ pub(crate) fn own_namespace() -> u64 {
 /// `/proc` is asked about those whose keeper's death the kernel has told of, and otherwise only where the claim cannot be looked at: this
 /// is what regular looks at the living cost.
 pub(crate) fn is_dead(mapped: &Mapped, index: usize) -> bool {
+    by_claim(mapped, index).unwrap_or_else(|| is_told_dead(mapped, index) && is_memoryless(mapped, index))
+}
+
+/// [`is_dead`] without a look at `/proc` where there is a claim to be looked at: for those who have nobody to tell of it first.
+///
+/// A look at `/proc` takes the CPU from the dying process and from whoever does tell, and makes entries that the kernel has to take apart when the
+/// parent waits for its child.
+pub(crate) fn is_released(mapped: &Mapped, index: usize) -> bool {
+    by_claim(mapped, index).unwrap_or(false)
+}
+
+/// What can be said without asking `/proc` about somebody who has a claim; `None`: it is not given up, which proves nothing yet.
+fn by_claim(mapped: &Mapped, index: usize) -> Option<bool> {
     match mapped.is_unclaimed(index) {
-        Some(true) => true,
+        Some(true) => Some(true),
         // What hostile peers say of a process, such as its number, is no proof of anything, and to follow it can take long.
-        _ if !mapped.is_trusted() => false,
-        Some(false) => is_told_dead(mapped, index) && is_memoryless(mapped, index),
-        None => is_memoryless(mapped, index),
+        _ if !mapped.is_trusted() => Some(false),
+        Some(false) => None,
+        None => Some(is_memoryless(mapped, index)),
     }
 }
 
