@@ -367,12 +367,24 @@ mod tests {
     use std::thread;
     use std::time::Instant;
 
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
     use super::*;
     use crate::spin::{Spinning, set_spinning};
 
     /// On a line of its own.
     #[repr(align(64))]
     struct Line(RawLock);
+
+    /// Keeps this thread on a CPU of its own, if there are two: those who share one never see a store late, and wait for each other for a slice of time.
+    fn stay_on(index: usize) {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).expect("the CPUs");
+        let cpus: Vec<_> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)).collect();
+        let mut own = CpuSet::new();
+        own.set(cpus[index % cpus.len()]).expect("a CPU");
+        sched_setaffinity(Pid::from_raw(0), &own).expect("an allowed CPU");
+    }
 
     /// Looks until `word` is greater than `number`: now and then, for ten seconds in which this thread runs.
     fn rises_above(word: &AtomicUsize, number: usize) -> bool {
@@ -395,6 +407,7 @@ mod tests {
         let [held, asks, has] = [(); 3].map(|()| AtomicUsize::new(0));
         thread::scope(|scope| {
             scope.spawn(|| {
+                stay_on(0);
                 // Outside of any region there is no safety net, so a lost wake-up is lost for good.
                 set_spinning(Spinning::Never);
                 for (number, Line(lock)) in all.iter().enumerate() {
@@ -404,18 +417,22 @@ mod tests {
                     has.store(number + 1, Release);
                 }
             });
-            let overslept = all.iter().enumerate().find(|(number, Line(lock))| {
-                let mine = lock.lock(None).expect("a new lock");
-                held.store(number + 1, Release);
-                assert!(rises_above(&asks, *number), "somebody asks for it");
-                // Now a little earlier, now a little later than the other one falls asleep.
-                let (begin, late) = (Instant::now(), Duration::from_nanos(*number as u64 % 3001));
-                while begin.elapsed() < late {
-                    hint::black_box(lock.owner());
-                }
-                lock.unlock(mine);
-                !rises_above(&has, *number)
+            let unlocker = scope.spawn(|| {
+                stay_on(1);
+                all.iter().enumerate().find(|(number, Line(lock))| {
+                    let mine = lock.lock(None).expect("a new lock");
+                    held.store(number + 1, Release);
+                    assert!(rises_above(&asks, *number), "somebody asks for it");
+                    // Now a little earlier, now a little later than the other one falls asleep.
+                    let (begin, late) = (Instant::now(), Duration::from_nanos(*number as u64 % 3001));
+                    while begin.elapsed() < late {
+                        hint::black_box(lock.owner());
+                    }
+                    lock.unlock(mine);
+                    !rises_above(&has, *number)
+                })
             });
+            let overslept = unlocker.join().expect("no panic");
             let overslept = overslept.map(|(number, Line(lock))| {
                 lock.wake();
                 held.store(ROUNDS, Release);
