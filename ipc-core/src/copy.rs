@@ -39,7 +39,8 @@ const LONG: usize = 2048 / WORD;
 ///
 /// Both ranges are mapped over the call; nobody else uses `private`, and it does not overlap `shared`; the threads of this process
 /// access `shared` only atomically, or through this module. `unit` is 1, 2, 4 or 8.
-#[inline]
+// `unit` is a constant of the caller, and mostly `len`, too: then hardly more is left than the moves.
+#[inline(always)]
 pub(crate) unsafe fn load(shared: *const u8, private: *mut u8, len: usize, unit: usize) {
     let (head, words) = parts(shared.addr(), len);
     let tail = head + words * WORD;
@@ -56,7 +57,7 @@ pub(crate) unsafe fn load(shared: *const u8, private: *mut u8, len: usize, unit:
 /// # Safety
 ///
 /// As for [`load`], but others may read `private`.
-#[inline]
+#[inline(always)]
 pub(crate) unsafe fn store(private: *const u8, shared: *mut u8, len: usize, unit: usize) {
     let (head, words) = parts(shared.addr(), len);
     let tail = head + words * WORD;
@@ -88,7 +89,7 @@ macro_rules! words {
         /// As for [`load`]; the shared side is aligned to a word.
         #[inline]
         unsafe fn $name($from: *const u8, $to: *mut u8, words: usize, unit: usize) {
-            let whole = ($from.addr() ^ $to.addr()) % unit == 0;
+            let whole = ($from.addr() ^ $to.addr()) & (unit - 1) == 0;
             if words >= LONG && whole {
                 // SAFETY: reads and writes exactly the two ranges; the direction flag is clear at all times by the calling convention.
                 unsafe {
