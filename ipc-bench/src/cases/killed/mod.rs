@@ -4,6 +4,7 @@
 #[cfg(feature = "peers")]
 mod carriers;
 mod ours;
+mod sections;
 mod system;
 
 use std::io;
@@ -11,12 +12,13 @@ use std::sync::atomic::AtomicU64;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit::process::JoinError;
+use shmkit::process::{JoinError, SharedMap, SharedVec};
 use shmkit::{Event, Mutex, Permits, ReentrantMutex, RwLock, Semaphore};
 
 #[cfg(feature = "peers")]
 use self::carriers::Writes;
 use self::ours::{Flag, Ours, Parties, Pipe, Queue, Read, Reader, Waits};
+use self::sections::{Behind, Made, Within};
 use self::system::{Bytes, Handed, Locked, Permit, Round, Stream};
 use crate::figure::SUBJECT;
 use crate::killed::When::{Holding, Waiting, Working, Writing};
@@ -43,6 +45,10 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Ours<Read>>(SUBJECT, "RwLock, a reader", Holding),
     Entry::of::<Ours<Permits>>(SUBJECT, "Permits", Holding),
     Entry::of::<Ours<Semaphore>>(SUBJECT, "Semaphore (has no owners)", Holding).may_hang(),
+    Entry::of::<Made>(SUBJECT, "OnceLock, who makes the value", Holding),
+    Entry::of::<Within<SharedMap<u64, u64>>>(SUBJECT, "SharedMap, in an update", Holding),
+    Entry::of::<Within<SharedVec<u64>>>(SUBJECT, "SharedVec, in an update", Holding),
+    Entry::of::<Behind>(SUBJECT, "Mutex", Waiting).asks_later(),
     Entry::of::<Waits<Semaphore>>(SUBJECT, "Semaphore", Waiting).asks_later(),
     Entry::of::<Waits<Event>>(SUBJECT, "Event, auto-reset", Waiting).asks_later(),
     Entry::of::<Waits<Flag>>(SUBJECT, "Condvar", Waiting).asks_later(),
