@@ -9,8 +9,8 @@ pub(crate) struct Config {
     pub(crate) futex_waitv: bool,
     /// `keeper`: without it, the process starts no thread; its waits and its peers look for deaths every few milliseconds.
     pub(crate) keeper: bool,
-    /// `statm`: without it, a death is confirmed by the kernel's lock on the participant's entry only.
-    pub(crate) statm: bool,
+    /// `proc`: without it, a death is confirmed by the kernel's lock on the participant's entry only.
+    pub(crate) proc: bool,
     /// `safety_net`: without it, waits sleep for as long as nobody wakes them.
     pub(crate) safety_net: bool,
 }
@@ -30,7 +30,7 @@ fn parse(disabled: &str) -> Config {
     Config {
         futex_waitv: enabled("futex_waitv"),
         keeper: enabled("keeper"),
-        statm: enabled("statm"),
+        proc: enabled("proc"),
         safety_net: enabled("safety_net"),
     }
 }
@@ -41,8 +41,8 @@ mod tests {
 
     #[test]
     fn names_in_the_list_are_off_and_others_on() {
-        let config = parse("keeper, statm");
-        assert!(!config.keeper && !config.statm);
+        let config = parse("keeper, proc");
+        assert!(!config.keeper && !config.proc);
         assert!(config.futex_waitv && config.safety_net);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::mapped::Mapped;
 use crate::participants::OWNER_DIED;
-use crate::sys::process;
+use crate::sys::{memory, process};
 
 /// The PID namespace of this process; 0: not to be told. Renewed whenever a token is drawn, so also after a fork.
 static OWN_NAMESPACE: AtomicU64 = AtomicU64::new(0);
@@ -81,5 +81,5 @@ fn is_memoryless(mapped: &Mapped, index: usize) -> bool {
     mapped
         .participants()
         .card(index)
-        .is_some_and(|card| here != 0 && card.pid_namespace == here && process::has_no_memory(card.pid))
+        .is_some_and(|card| here != 0 && card.pid_namespace == here && memory::has_no_memory(card.pid))
 }

@@ -3,5 +3,6 @@
 pub(crate) mod file;
 pub(crate) mod futex;
 pub(crate) mod map;
+pub(crate) mod memory;
 pub(crate) mod passing;
 pub(crate) mod process;

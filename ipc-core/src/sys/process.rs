@@ -4,9 +4,6 @@ use core::ffi::c_void;
 use std::fs;
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
-
-use crate::config;
 
 /// Fills `words` with random bits from the kernel.
 pub(crate) fn random(words: &mut [u64]) -> io::Result<()> {
@@ -38,44 +35,6 @@ pub(crate) fn pid_namespace() -> u64 {
 /// The name that `ps` shows for this process, or an empty one.
 pub(crate) fn name() -> String {
     fs::read_to_string("/proc/self/comm").map_or(String::new(), |name| name.trim_end().to_owned())
-}
-
-/// Whether process `pid` of our own PID namespace has certainly given up its memory: no thread of it can store any more.
-///
-/// True only with proof: there is no such process, or the kernel says of each of its threads that it has no address space
-/// left. A process that has taken over the PID of a dead one makes the answer `false`, never wrongly `true`.
-pub(crate) fn has_no_memory(pid: u32) -> bool {
-    let Ok(signed) = libc::pid_t::try_from(pid) else {
-        return false;
-    };
-    if signed <= 0 || !config::get().statm {
-        return false;
-    }
-    // Not the absence of /proc/PID: a /proc mounted with `hidepid` hides living processes of other users.
-    // SAFETY: signal 0 only asks.
-    if unsafe { libc::kill(signed, 0) } == -1 {
-        return io::Error::last_os_error().raw_os_error() == Some(libc::ESRCH);
-    }
-    let folder = format!("/proc/{pid}/task");
-    let Ok(threads) = fs::read_dir(&folder).and_then(Iterator::collect::<io::Result<Vec<_>>>) else {
-        return false;
-    };
-    // The list ends early at a thread that is released while the kernel stands on it. It is whole if there are as many threads now
-    // (the kernel counts them as folders: two links and one for each), and all that were listed are still there.
-    let counted = fs::metadata(&folder).map_or(0, |folder| folder.nlink());
-    !threads.is_empty()
-        && counted == threads.len() as u64 + 2
-        && threads.iter().all(|thread| thread_has_no_memory(&thread.path()))
-}
-
-/// Whether the thread shown at `folder` is still there and has no address space any more.
-fn thread_has_no_memory(folder: &Path) -> bool {
-    // The question after its program comes first: it takes no reference to the memory. Whoever reads `statm` does, and if the
-    // thread dies at that moment, it is the reader who has to tear down what may be gigabytes.
-    if fs::read_link(folder.join("exe")).is_ok() {
-        return false;
-    }
-    fs::read_to_string(folder.join("statm")).is_ok_and(|sizes| sizes.split_whitespace().all(|size| size == "0"))
 }
 
 /// The head of a robust list as the kernel reads it (`struct robust_list_head`).
