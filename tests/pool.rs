@@ -10,22 +10,10 @@ use shmkit::process::{Pool, PoolError, PoolOptions, SpawnError, Submitter, TaskE
 use shmkit::{Queue, QueueOptions};
 
 use common::gate::{Gate, gate, open, pass, until_come};
+use common::tasks::{fail_on_seven, pool, square};
 use common::{BOUND, prompt, until};
 
 shmkit::process::enable_test_support!();
-
-fn square(number: u64) -> u64 {
-    number * number
-}
-
-fn fail_on_seven(number: u64) -> u64 {
-    assert_ne!(number, 7, "I do not like it");
-    number
-}
-
-fn pool() -> Pool {
-    Pool::new(2).expect("a pool")
-}
 
 #[test]
 fn a_map_returns_values_in_the_order_of_its_items() {

@@ -5,25 +5,13 @@ mod common;
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use shmkit::process::{Pool, Submitter, TaskError};
+use shmkit::process::{Submitter, TaskError};
 
 use common::gate::{gate, open, pass, until_come};
+use common::tasks::{fail_on_seven, pool, square};
 use common::{BOUND, until};
 
 shmkit::process::enable_test_support!();
-
-fn square(number: u64) -> u64 {
-    number * number
-}
-
-fn fail_on_seven(number: u64) -> u64 {
-    assert_ne!(number, 7, "I do not like it");
-    number
-}
-
-fn pool() -> Pool {
-    Pool::new(2).expect("a pool")
-}
 
 #[test]
 fn callbacks_get_values_and_errors_and_may_submit_but_not_wait() {

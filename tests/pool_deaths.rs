@@ -19,13 +19,10 @@ use shmkit::transfer::Passed;
 use shmkit::{Region, Shm};
 
 use common::gate::{Gate, come, gate, open, pass};
+use common::tasks::square;
 use common::{BOUND, Random, descriptors, fork, prompt, signal, threads, until, until_stopped};
 
 shmkit::process::enable_test_support!();
-
-fn square(number: u64) -> u64 {
-    number * number
-}
 
 fn kill(pid: u32) {
     assert!(signal(pid, libc::SIGKILL));

@@ -157,7 +157,7 @@ fn forker_in_a_storm(parent: &mut Parent) {
                 while !done.load(Relaxed) {
                     drop(Region::open(name).expect("a region of the storm"));
                     // Without a pause, `wait` for a child was seen to take up to 20 s in the kernel (`shrink_dcache_parent` of its entries in `/proc`, Linux 6.18), in
-                    // every third run; never with `SHMKIT_DISABLE=proc`.
+                    // every fifth run; never with `SHMKIT_DISABLE=proc`.
                     thread::sleep(Duration::from_micros(50));
                 }
             });

@@ -35,7 +35,7 @@ pub(crate) fn is_dead(mapped: &Mapped, index: usize) -> bool {
     by_claim(mapped, index).unwrap_or_else(|| is_told_dead(mapped, index) && is_memoryless(mapped, index))
 }
 
-/// [`is_dead`] without a look at `/proc` where there is a claim to be looked at: for those who have nobody to tell of it first.
+/// [`is_dead`] without a look at `/proc` where there is a claim to be looked at: for keepers that are not the first to tell of this death.
 ///
 /// A look at `/proc` takes the CPU from the dying process and from whoever does tell, and makes entries that the kernel has to take apart when the
 /// parent waits for its child.
