@@ -1,6 +1,6 @@
 //! Whether another process still has its memory, as `/proc` tells.
 //!
-//! The fewer questions, the better: each takes a microsecond, and 50 where the kernel is just taking gigabytes apart on the other CPU.
+//! The fewer questions, the better: the dying process waits for the CPU meanwhile, and while the kernel takes gigabytes apart on another one, each was seen to take 50 microseconds.
 
 use std::ffi::{CStr, OsStr};
 use std::fs;
