@@ -109,6 +109,8 @@ pub enum Error {
         /// What it is.
         found: u64,
     },
+    /// The kernel does not make the barrier that this needs: it is built without the system call `membarrier`, or a filter keeps that away.
+    NoBarrier(io::Error),
     /// The operating system said no.
     Io(io::Error),
 }
@@ -160,6 +162,9 @@ impl fmt::Display for Error {
                 write!(f, "the region holds the array {name:?} of length {found}, asked for length {asked}")
             }
             Self::Corrupted { what, found } => write!(f, "corrupted {what}: found {found:#x}"),
+            Self::NoBarrier(error) => {
+                write!(f, "the system call membarrier, which this needs, failed: {error}")
+            }
             Self::Io(error) => write!(f, "the operating system failed: {error}"),
         }
     }
@@ -168,7 +173,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(error) => Some(error),
+            Self::Io(error) | Self::NoBarrier(error) => Some(error),
             _ => None,
         }
     }

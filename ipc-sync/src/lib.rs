@@ -39,7 +39,7 @@ pub use once::Once;
 pub use once_lock::{InitError, OnceLock, SetError};
 pub use permits::{Permit, Permits, PermitsError};
 pub use reentrant::{ReentrantMutex, ReentrantMutexGuard};
-pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockReader, RwLockWriteGuard};
 pub use semaphore::{Semaphore, SemaphoreError, UntilAvailable};
 pub use shmkit_core::poison::Poison;
 pub use untrusted::{UntrustedEvent, UntrustedSemaphore};

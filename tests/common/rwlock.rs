@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use shmkit::{LockError, LockResult, Region, RwLock, RwLockReadGuard, RwLockWriteGuard, Shm};
 
-use super::{Parent, Stage, answer, interrupt_on, now_ns, signal, stay_on_cpu_0};
+use super::{Parent, Stage, answer, interrupt_on, now_ns, signal, stay_on, stay_on_cpu_0};
 
 /// Numbers that are all the same whenever nobody writes.
 pub(crate) type Numbers = [u64; 16];
@@ -14,8 +14,12 @@ pub(crate) type Lock = RwLock<Numbers>;
 pub(crate) const CELLS: usize = 128;
 
 pub(crate) fn create() -> (Stage, Shm<Lock>) {
+    create_with(RwLock::new([0; 16]))
+}
+
+pub(crate) fn create_with(lock: Lock) -> (Stage, Shm<Lock>) {
     let stage = Stage::create();
-    let lock = stage.region.insert("rwlock", RwLock::new([0; 16])).expect("room");
+    let lock = stage.region.insert("rwlock", lock).expect("room");
     (stage, lock)
 }
 
@@ -116,6 +120,15 @@ pub(crate) fn rw_party(parent: &mut Parent) {
                 }
                 "counted".to_owned()
             }
+            // With a pause between one and the next, now shorter and now longer, in which readers come in.
+            "count-at-leisure" => {
+                for round in 0..number {
+                    let pause = Instant::now();
+                    while pause.elapsed() < Duration::from_nanos(round * 37 % 4001) {}
+                    lock.write().expect("a sound lock").iter_mut().for_each(|each| *each += 1);
+                }
+                "counted".to_owned()
+            }
             "watch" => {
                 for _ in 0..number {
                     let guard = lock.read().expect("a sound lock");
@@ -140,6 +153,10 @@ pub(crate) fn rw_party(parent: &mut Parent) {
             "interrupts" => {
                 interrupt_on(libc::SIGUSR1);
                 "ready".to_owned()
+            }
+            "stay-on" => {
+                stay_on(number as usize);
+                "there".to_owned()
             }
             "idle" => {
                 stay_on_cpu_0(true);

@@ -131,6 +131,20 @@ pub(crate) fn stay_on_cpu_0(idle: bool) {
     }
 }
 
+/// Keeps this thread on the CPU number `index` of those that it may use, modulo their number.
+pub(crate) fn stay_on(index: usize) {
+    let size = size_of::<libc::cpu_set_t>();
+    // SAFETY: both sets are plain numbers that live over the calls, and no number is beyond their end.
+    unsafe {
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size, &raw mut allowed), 0);
+        let cpus: Vec<_> = (0..libc::CPU_SETSIZE as usize).filter(|cpu| libc::CPU_ISSET(*cpu, &allowed)).collect();
+        let mut own: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(cpus[index % cpus.len()], &mut own);
+        assert_eq!(libc::sched_setaffinity(0, size, &raw const own), 0);
+    }
+}
+
 /// A child made by `fork` alone; killed and reaped when dropped.
 #[derive(Debug)]
 pub(crate) struct Forked(libc::pid_t);

@@ -7,10 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use shmkit::shim::crash::arm;
-use shmkit::{LockError, LockResult, Region, RwLock, RwLockWriteGuard, Shm};
+use shmkit::{LockError, LockResult, Region, RwLock, RwLockReader, RwLockWriteGuard, Shm};
 
 use super::{Scene, has_died, until_sleeps_or_dies};
-use crate::common::{Child, Name, Parent, Stage, fork, until};
+use crate::common::{Child, Parent, Stage, fork, until};
 
 /// Two numbers that a writer raises one after the other.
 type Lock = RwLock<[u64; 2]>;
@@ -25,19 +25,27 @@ const WAITING: u32 = 2;
 const READERS: usize = 128;
 
 pub(crate) const SCENES: &[(&str, Scene)] = &[
-    ("rwlock_read", at_once),
-    ("rwlock_write", at_once),
-    ("rwlock_downgrade", at_once),
-    ("rwlock_read_late", behind_writer),
-    ("rwlock_write_late", behind_reader),
-    ("rwlock_leave", before_writer),
-    ("rwlock_repair", first_after_dead),
-    ("rwlock_forget", first_after_dead),
-    ("rwlock_inherit", first_after_dead),
+    ("rwlock_read", |_, victim, stage| at_once(&usual(stage), victim)),
+    ("rwlock_write", |_, victim, stage| at_once(&usual(stage), victim)),
+    ("rwlock_downgrade", |_, victim, stage| at_once(&usual(stage), victim)),
+    ("rwlock_read_late", |_, victim, stage| behind_writer(&usual(stage), victim)),
+    ("rwlock_write_late", |_, victim, stage| behind_reader(&usual(stage), victim)),
+    ("rwlock_leave", |_, victim, stage| before_writer(&usual(stage), victim)),
+    ("rwlock_repair", |_, victim, stage| first_after_dead(&usual(stage), victim)),
+    ("rwlock_forget", |_, victim, stage| first_after_dead(&usual(stage), victim)),
+    ("rwlock_inherit", |_, victim, stage| first_after_dead(&usual(stage), victim)),
+    ("rwlock_handle", |_, victim, stage| at_once(&asymmetric(stage), victim)),
+    ("rwlock_handle_write", |_, victim, stage| at_once(&asymmetric(stage), victim)),
+    ("rwlock_handle_late", |_, victim, stage| behind_writer(&asymmetric(stage), victim)),
+    ("rwlock_handle_leave", |_, victim, stage| before_writer(&asymmetric(stage), victim)),
 ];
 
-fn insert(stage: &Stage) -> Shm<Lock> {
+fn usual(stage: &Stage) -> Shm<Lock> {
     stage.region.insert("rwlock", RwLock::new([0; 2])).expect("room")
+}
+
+fn asymmetric(stage: &Stage) -> Shm<Lock> {
+    stage.region.insert("rwlock", RwLock::new([0; 2]).asymmetric()).expect("room")
 }
 
 fn gate(lock: &Lock) -> u32 {
@@ -66,9 +74,15 @@ fn read(lock: &Lock) {
     assert!(guard[0] == guard[1] || poisoned, "half-changed and sound");
 }
 
+fn read_by(handle: &mut RwLockReader<'_, [u64; 2]>) {
+    let (guard, poisoned) = admitted(handle.read_timeout(SECONDS));
+    assert!(guard[0] == guard[1] || poisoned, "half-changed and sound");
+}
+
 /// Others come in, before the victim's death, beside it and after it.
 fn go_on(lock: &Lock) {
     thread::scope(|scope| {
+        scope.spawn(|| read_by(&mut lock.reader().expect("a participant")));
         scope.spawn(|| read(lock));
         scope.spawn(|| write(lock));
     });
@@ -76,72 +90,67 @@ fn go_on(lock: &Lock) {
     write(lock);
 }
 
-fn at_once(_other: &Name, victim: &mut Child, stage: &Stage) {
-    let lock = insert(stage);
+fn at_once(lock: &Lock, victim: &mut Child) {
     victim.tell("prepare");
     victim.expect("prepared");
     victim.tell("go");
-    go_on(&lock);
+    go_on(lock);
     until("the victim's end", || has_died(victim));
-    go_on(&lock);
+    go_on(lock);
 }
 
 /// The victim is the first to find what a dead has left.
-fn first_after_dead(_other: &Name, victim: &mut Child, stage: &Stage) {
-    let lock = insert(stage);
+fn first_after_dead(lock: &Lock, victim: &mut Child) {
     victim.tell("prepare");
     victim.expect("prepared");
     victim.tell("go");
     until("the victim's end", || has_died(victim));
-    go_on(&lock);
+    go_on(lock);
 }
 
 /// The victim and another reader sleep until a writer is done.
-fn behind_writer(_other: &Name, victim: &mut Child, stage: &Stage) {
-    let lock = insert(stage);
+fn behind_writer(lock: &Lock, victim: &mut Child) {
     victim.tell("prepare");
     victim.expect("prepared");
     let guard = lock.write().expect("a new lock");
     victim.tell("go");
     until_sleeps_or_dies(victim);
     thread::scope(|scope| {
-        scope.spawn(|| read(&lock));
-        scope.spawn(|| write(&lock));
+        scope.spawn(|| read(lock));
+        scope.spawn(|| write(lock));
         drop(guard);
     });
     until("the victim's end", || has_died(victim));
-    go_on(&lock);
+    go_on(lock);
 }
 
 /// The victim wants to write while there is a reader. If it dies, other readers come in before that one has left.
-fn behind_reader(_other: &Name, victim: &mut Child, stage: &Stage) {
-    let lock = insert(stage);
+fn behind_reader(lock: &Lock, victim: &mut Child) {
     victim.tell("prepare");
     victim.expect("prepared");
     let guard = lock.read().expect("a new lock");
     victim.tell("go");
     until_sleeps_or_dies(victim);
     if has_died(victim) {
-        read(&lock);
+        read(lock);
     }
     drop(guard);
-    go_on(&lock);
+    go_on(lock);
     until("the victim's end", || has_died(victim));
-    go_on(&lock);
+    go_on(lock);
 }
 
 /// The victim leaves while a writer sleeps until it does.
-fn before_writer(_other: &Name, victim: &mut Child, stage: &Stage) {
-    let lock = insert(stage);
+fn before_writer(lock: &Lock, victim: &mut Child) {
     victim.tell("prepare");
     victim.expect("prepared");
     thread::scope(|scope| {
-        scope.spawn(|| write(&lock));
-        until("a writer asleep", || gate(&lock) == WAITING);
+        scope.spawn(|| write(lock));
+        until("a writer asleep", || gate(lock) == WAITING);
         victim.tell("go");
     });
     until("the victim's end", || has_died(victim));
-    go_on(&lock);
+    go_on(lock);
 }
 
 /// What the victim does.
@@ -150,8 +159,10 @@ pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at:
     parent.expect("prepare");
     let lock = region.get::<Lock>("rwlock").expect("the lock");
     let leave_to_a_child = |life: fn(&Lock)| assert_eq!(fork(|| life(&lock)).reap(), 0);
+    let mut handle = (scene == "rwlock_handle_leave").then(|| lock.reader().expect("a participant"));
     let mut reading = None;
     match scene {
+        "rwlock_handle_leave" => reading = handle.as_mut().map(|handle| handle.read().expect("a new lock")),
         "rwlock_leave" => reading = Some(lock.read().expect("a new lock")),
         "rwlock_repair" => leave_to_a_child(|lock| {
             let mut guard = lock.write().expect("a new lock");
@@ -168,7 +179,8 @@ pub(crate) fn victim(scene: &str, parent: &mut Parent, stage_name: &str, die_at:
     match scene {
         "rwlock_read" | "rwlock_read_late" | "rwlock_inherit" => drop(admitted(lock.read())),
         "rwlock_downgrade" => drop(RwLockWriteGuard::downgrade(admitted(lock.write()).0)),
-        "rwlock_leave" => drop(reading),
+        "rwlock_leave" | "rwlock_handle_leave" => drop(reading),
+        "rwlock_handle" | "rwlock_handle_late" => drop(admitted(lock.reader().expect("a participant").read())),
         _ => {
             let (mut guard, _) = admitted(lock.write());
             guard[0] += 1;

@@ -3,6 +3,7 @@
 //! In an ordinary build these are the types of `core` and the system calls of `sys`. With `--cfg ipc_loom` they are
 //! loom's, and a model of the futex and of death takes the place of the kernel, so that the models run the code that ships.
 
+pub mod asymmetric;
 pub mod crash;
 #[cfg(ipc_loom)]
 pub mod explore;

@@ -5,19 +5,22 @@ use core::sync::atomic::compiler_fence;
 
 use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
-use shmkit_core::shim::{AtomicU64, store_load_barrier};
+use shmkit_core::shim::{AtomicU64, asymmetric, store_load_barrier};
 use shmkit_core::spin::spin;
 use shmkit_core::wait::{Site, nap, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
-use super::layout::{CELLS, CLOSING, Core, OPEN, SLOTS, WAITING, WRITING};
+use super::kept::Kept;
+use super::layout::{CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING};
 
 /// A reader that is in.
 #[derive(Debug)]
 pub(super) struct Reading<'a> {
-    cell: &'a AtomicU64,
-    token: Token,
+    pub(super) cell: &'a AtomicU64,
+    pub(super) token: Token,
+    /// What the cell is when the reader has left: 0, or the token with IDLE if a handle keeps the cell.
+    pub(super) then: u64,
 }
 
 /// A writer that is in.
@@ -61,9 +64,9 @@ impl Core {
         store_load_barrier();
         // Acquire pairs with the Release in `open`: what the last writer wrote, and its poison, is seen.
         if self.gate.load(SeqCst) == OPEN {
-            return Some(Reading { cell, token });
+            return Some(Reading { cell, token, then: 0 });
         }
-        self.leave(cell);
+        self.leave(cell, 0);
         None
     }
 
@@ -71,15 +74,15 @@ impl Core {
     #[inline]
     pub(super) fn unread(&self, reading: &Reading<'_>) {
         if identity::is_own(reading.token) {
-            self.leave(reading.cell);
+            self.leave(reading.cell, reading.then);
         }
     }
 
     #[inline]
-    fn leave(&self, cell: &AtomicU64) {
+    pub(super) fn leave(&self, cell: &AtomicU64, then: u64) {
         crash_point!("rwlock.read.before_leave");
         // Release pairs with the Acquire in `has_left`: the writer writes after all that was read in here.
-        cell.store(0, Release);
+        cell.store(then, Release);
         // The processor may still look at the gate first; the writer allows for that. The compiler may not.
         compiler_fence(SeqCst);
         // Models know no time: there, this is a fence on our side.
@@ -99,22 +102,27 @@ impl Core {
         crash_point!("rwlock.read.after_wake");
     }
 
+    /// Comes in by the cell `kept` for this, if there is one, or by any other.
     #[cold]
-    pub(super) fn read_slow(&self, deadline: Option<Deadline>) -> Result<Reading<'_>, NotHeld> {
+    pub(super) fn read_slow<'a>(
+        &'a self,
+        kept: Option<&Kept<'a>>,
+        deadline: Option<Deadline>,
+    ) -> Result<Reading<'a>, NotHeld> {
         let mut home = self.home().map_err(NotHeld::Failed)?;
-        if let Some(reading) = self.read_anywhere(home) {
+        if let Some(reading) = self.read_anywhere(kept, home) {
             return Ok(reading);
         }
         // A writer is in there, mostly not for long; who waits for the turn comes in one by one.
         if spin(|| (self.gate.load(Relaxed) == OPEN).then_some(())).is_some() {
-            if let Some(reading) = self.read_anywhere(home) {
+            if let Some(reading) = self.read_anywhere(kept, home) {
                 return Ok(reading);
             }
         }
         loop {
             let held = self.turn.lock(deadline)?;
             self.repair();
-            let reading = match self.claim(home, held.token) {
+            let reading = match self.claim(kept, home, held.token) {
                 Some(reading) => Ok(reading),
                 None => self.wait_for_a_cell(held, deadline),
             };
@@ -131,15 +139,15 @@ impl Core {
     }
 
     #[cold]
-    pub(super) fn try_read_slow(&self) -> Result<Option<Reading<'_>>, Error> {
+    pub(super) fn try_read_slow<'a>(&'a self, kept: Option<&Kept<'a>>) -> Result<Option<Reading<'a>>, Error> {
         let home = self.home()?;
         for _ in 0..2 {
-            if let Some(reading) = self.read_anywhere(home) {
+            if let Some(reading) = self.read_anywhere(kept, home) {
                 return Ok(Some(reading));
             }
             if let Some(held) = self.turn.try_lock()? {
                 self.repair();
-                let mut reading = self.claim(home, held.token);
+                let mut reading = self.claim(kept, home, held.token);
                 if reading.is_none() {
                     let site = Site::of(self)?;
                     site.look();
@@ -176,9 +184,12 @@ impl Core {
         (0..CELLS).map(move |i| (home / SLOTS + i / SLOTS) * SLOTS % CELLS + (home + i) % SLOTS)
     }
 
-    /// Comes in by any free cell, if the gate is open.
-    fn read_anywhere(&self, home: usize) -> Option<Reading<'_>> {
+    /// Comes in by any free cell, or by the one that is `kept` for this, if the gate is open.
+    fn read_anywhere<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize) -> Option<Reading<'a>> {
         let token = identity::current()?;
+        if let Some(kept) = kept.filter(|kept| kept.is_own()) {
+            return self.read_kept(kept);
+        }
         for cell in Self::from_home(home) {
             if self.gate.load(Relaxed) != OPEN {
                 return None;
@@ -196,12 +207,16 @@ impl Core {
         None
     }
 
-    /// Comes in by any free cell. Whoever calls this has the turn, so there is no writer, and none can come before it gives the turn up.
-    fn claim(&self, home: usize, token: Token) -> Option<Reading<'_>> {
+    /// Comes in by any free cell, or by the one that is `kept` for this. Whoever calls this has the turn, so there is no writer, and none can come before it
+    /// gives the turn up.
+    fn claim<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize, token: Token) -> Option<Reading<'a>> {
+        if let Some(kept) = kept.filter(|kept| kept.is_own()) {
+            return Some(kept.enter());
+        }
         Self::from_home(home).map(|index| self.cell(index)).find_map(|cell| {
             // Acquire and Release as in `read_by`.
             cell.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
-            Some(Reading { cell, token })
+            Some(Reading { cell, token, then: 0 })
         })
     }
 
@@ -214,7 +229,7 @@ impl Core {
             }
             cell.compare_exchange(word, token.word(), AcqRel, Relaxed).ok()?;
             crash_point!("rwlock.read.after_inherit");
-            Some(Reading { cell, token })
+            Some(Reading { cell, token, then: 0 })
         })
     }
 
@@ -232,7 +247,7 @@ impl Core {
             let held = self.turn.lock(deadline)?;
             let after_death = self.repair();
             self.shut();
-            if !self.is_empty() {
+            if self.is_asymmetric() || !self.is_empty() {
                 if let Err(gone) = self.wait_for_readers(held, deadline) {
                     self.give_up(gone, held)?;
                     continue;
@@ -249,8 +264,8 @@ impl Core {
         };
         let after_death = self.repair();
         self.shut();
-        if !self.is_empty() {
-            let found = Site::of(self).map(|site| {
+        if self.is_asymmetric() || !self.is_empty() {
+            let found = self.order_handles().and_then(|()| Site::of(self)).map(|site| {
                 site.look();
                 self.has_left(|token| site.is_alive(token))
             });
@@ -282,7 +297,7 @@ impl Core {
             crash_point!("rwlock.downgrade.after_claim");
             self.open(held);
         }
-        Reading { cell: &self.downgraded, token }
+        Reading { cell: &self.downgraded, token, then: 0 }
     }
 
     /// Shuts the gate, for somebody who has the turn.
@@ -313,11 +328,22 @@ impl Core {
         self.turn.unlock(held);
     }
 
-    /// Whether nobody reads. The gate is shut.
+    /// Has the handles go through a barrier, if there can be any: from here on, each that reads is seen to, and each that comes sees the gate shut.
+    fn order_handles(&self) -> Result<(), Error> {
+        if self.is_asymmetric() { asymmetric::heavy() } else { Ok(()) }
+    }
+
+    /// Whether nobody reads, and no handle keeps a cell. The gate is shut.
     #[inline]
     fn is_empty(&self) -> bool {
         // SeqCst as in `read_by`. Acquire as in `has_left`.
         self.cells().fold(0, |all, cell| all | cell.load(SeqCst)) == 0
+    }
+
+    /// Whether nobody reads. The gate is shut, and the handles are in order.
+    fn is_idle(&self) -> bool {
+        // As in `is_empty`.
+        self.cells().map(|cell| cell.load(SeqCst)).all(|word| word == 0 || word & IDLE != 0)
     }
 
     /// Whether nobody alive reads; the dead are forgotten. The gate is shut.
@@ -325,7 +351,7 @@ impl Core {
         self.cells().all(|cell| {
             // SeqCst as in `read_by`. Acquire pairs with the Release in `leave`, and with that in `read_by`.
             let word = cell.load(SeqCst);
-            if word == 0 {
+            if word == 0 || word & IDLE != 0 {
                 return true;
             }
             if Token::from_word(word).is_some_and(&is_alive) {
@@ -340,7 +366,8 @@ impl Core {
 
     #[cold]
     fn wait_for_readers(&self, held: Held, deadline: Option<Deadline>) -> Result<(), Gone> {
-        match spin(|| self.is_empty().then_some(())) {
+        self.order_handles().map_err(Gone::Failed)?;
+        match spin(|| self.is_idle().then_some(())) {
             Some(()) => Ok(()),
             None => self.wait(held, deadline, |site| self.has_left(|token| site.is_alive(token)).then_some(())),
         }

@@ -1,15 +1,17 @@
 //! The words of a lock in shared memory, apart from its value.
 
 use core::fmt;
+use core::sync::atomic::Ordering::Relaxed;
 
 use shmkit_core::const_fn;
+use shmkit_core::identity::FLAG;
 use shmkit_core::raw_lock::RawLock;
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 
 use shmkit_core::poison::PoisonWord;
 
 /// Version of the layout.
-pub(super) const LAYOUT: u32 = 2;
+pub(super) const LAYOUT: u32 = 3;
 
 /// `gate`: readers come in by themselves.
 pub(super) const OPEN: u32 = 0;
@@ -19,6 +21,12 @@ pub(super) const CLOSING: u32 = 1;
 pub(super) const WAITING: u32 = 2;
 /// `gate`: a writer is in, and the data may be half-changed. Any value that is not listed here is taken for this one.
 pub(super) const WRITING: u32 = 3;
+
+/// `asymmetric`: there can be handles that read by plain stores.
+pub(super) const ASYMMETRIC: u32 = 1;
+
+/// In a cell, beside a token: it is kept for a handle of that process, which does not read just now.
+pub(super) const IDLE: u64 = FLAG;
 
 /// How many participants have a line of cells of their own. Models have less of everything, since each word multiplies the orders.
 pub(super) const LINES: usize = if cfg!(ipc_loom) { 2 } else { 16 };
@@ -40,11 +48,16 @@ pub(super) struct Core {
     pub(super) downgraded: AtomicU64,
     /// Raised by readers that leave while the gate says WAITING; whoever waits for that sleeps on it. Garbage: a look for nothing.
     pub(super) left: AtomicU32,
+    /// 0, or ASYMMETRIC: writers make the readers' barriers. Never written after the lock was made. Garbage: as ASYMMETRIC; a 0 that was something else
+    /// lets a writer in beside a handle that reads.
+    asymmetric: AtomicU32,
     #[cfg(not(ipc_loom))]
-    reserved: [AtomicU32; 7],
-    /// Each 0, or the token of a process one of whose threads reads. Participant `i` begins to look for a free one in line `i` modulo 16. 0 ->
-    /// token by the reader, token -> 0 by the same reader; the token of a dead -> 0 or another token by whoever has the turn. Garbage:
-    /// a token of nobody is that of a dead; one of somebody alive is a reader who does not leave before it dies.
+    reserved: [AtomicU32; 6],
+    /// Each 0, or the token of a process one of whose threads reads, or such a token with IDLE: that of a handle that does not read. Participant `i`
+    /// begins to look for a free one in line `i` modulo 16. 0 -> token by a reader, token -> 0 by the same reader; 0 -> token with IDLE when a handle is
+    /// made, and then by this handle alone, token and back, and -> 0 in the end. The token of a dead: -> 0 or another token by whoever has the turn, or
+    /// another token with IDLE by whoever makes a handle. Garbage: a token of nobody is that of a dead; one of somebody alive is a reader who does not leave
+    /// before it dies, or with IDLE a cell that is of no use until then.
     cells: [AtomicU64; CELLS],
 }
 
@@ -56,6 +69,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Core, gate) == 20);
     assert!(core::mem::offset_of!(Core, downgraded) == 24);
     assert!(core::mem::offset_of!(Core, left) == 32);
+    assert!(core::mem::offset_of!(Core, asymmetric) == 36);
     assert!(core::mem::offset_of!(Core, cells) == 64);
 };
 
@@ -68,14 +82,29 @@ impl Core {
                 gate: AtomicU32::new(OPEN),
                 downgraded: AtomicU64::new(0),
                 left: AtomicU32::new(0),
+                asymmetric: AtomicU32::new(0),
                 #[cfg(not(ipc_loom))]
-                reserved: [const { AtomicU32::new(0) }; 7],
+                reserved: [const { AtomicU32::new(0) }; 6],
                 #[cfg(not(ipc_loom))]
                 cells: [const { AtomicU64::new(0) }; CELLS],
                 #[cfg(ipc_loom)]
                 cells: core::array::from_fn(|_| AtomicU64::new(0)),
             }
         }
+    }
+
+    const_fn! {
+        /// The same, with handles.
+        pub(super) fn asymmetric(mut self) -> Self {
+            self.asymmetric = AtomicU32::new(ASYMMETRIC);
+            self
+        }
+    }
+
+    /// Whether there can be handles that read by plain stores.
+    #[inline]
+    pub(super) fn is_asymmetric(&self) -> bool {
+        self.asymmetric.load(Relaxed) != 0
     }
 
     /// The cell number `index`, modulo their number.

@@ -13,9 +13,9 @@
 //! # Shared layout
 //!
 //! ```text
-//!    0: | turn: u64, twice (see `RawLock`) | poison: u32 | gate: u32 | downgraded: u64 | left: u32 | reserved, up to 64 |
-//!   64: | 16 lines of 8 cells: u64, each 0 or the token of a process one of whose threads reads                        |
-//! 1088: | value: T, padded to lines of 64 bytes                                                                        |
+//!    0: | turn: u64, twice (see `RawLock`) | poison: u32 | gate: u32 | downgraded: u64 | left: u32 | asymmetric: u32 | up to 64 |
+//!   64: | 16 lines of 8 cells: u64, each 0 or the token of a process one of whose threads reads, or IDLE with a token           |
+//! 1088: | value: T, padded to lines of 64 bytes                                                                                |
 //! ```
 //!
 //! # States
@@ -59,11 +59,30 @@
 //!
 //! In models, which know no time, the reader that leaves has a fence between the two instead.
 //!
+//! # Handles
+//!
+//! The exchange by which a reader comes in has two jobs. It takes a cell that others may want, and it is a fence before the look at the gate. In an **asymmetric** lock, a
+//! [handle](RwLockReader) does the first once for all: it **keeps** a cell, which holds its token with IDLE while it does not read, so that coming
+//! in and going out are plain stores of this one writer. The second is left to the writers. A writer that has shut the gate calls `membarrier` before it looks at the cells: each thread that runs just
+//! then, in a process that has registered for that, goes through a fence on its CPU, and one that does not run has gone through one when it was
+//! switched. So, of each handle, a fence lies somewhere in what it does:
+//!
+//! * behind its store into the cell: then the writer's look finds the handle reading;
+//! * before that: then its look at the gate comes behind the fence, too, and finds it shut.
+//!
+//! The process is registered before the cell is taken, and the cell is taken by an exchange. What a handle does with the turn, or with a gate that is shut, is what all readers do;
+//! and going out, it is as any other reader. This is the asymmetric fence of folly and of WG21's P1202; that biased locks can be had by it, is known from D. Dice,
+//! M. Moir, W. Scherer, "Quickly Reacquirable Locks", 2003.
+//!
+//! Every second cell can be kept, so readers without a handle always have 64. The kept cells of the dead are taken by later handles, and by readers
+//! that find no other cell.
+//!
 //! # A kill at each point
 //!
 //! * a reader, with its token in a cell: the cell is that of a dead, and the next writer forgets it, or a reader that finds all
 //!   others taken enters there;
 //! * a reader, after it has stored 0 and before it has woken a writer: its death wakes all;
+//! * a handle: while it reads, as any reader; otherwise its cell says IDLE, which no writer waits for;
 //! * a reader or a writer with the turn, in CLOSING or WAITING: the data are whole. The next one with the turn opens the gate;
 //! * a writer in WRITING: the next one with the turn poisons the lock and opens the gate, in this order; if it dies before both are done,
 //!   the next one does so again;
@@ -79,14 +98,17 @@
 //! # Garbage
 //!
 //! A gate of any other value is taken for WRITING: poison. A cell with the token of somebody alive is a reader who does not leave
-//! before that dies: a writer waits, or times out. Any other value in a cell is that of a dead. The poison is
+//! before that dies: a writer waits, or times out. With IDLE it is nobody who reads, and a cell less until that process dies. Any other value in a
+//! cell is that of a dead. An `asymmetric` that is not 0 lets handles keep cells, and one that has become 0 lets a writer in beside a handle that reads. The poison is
 //! [`Corrupted`](shmkit_core::Error::Corrupted) until it is cleared.
 
 #![cfg_attr(ipc_loom, allow(clippy::modulo_one, clippy::identity_op, reason = "a line has one cell in models"))]
 
 mod algorithm;
 mod hints;
+mod kept;
 mod layout;
+mod reader;
 
 use core::cell::UnsafeCell;
 use core::fmt;
@@ -101,7 +123,9 @@ use shmkit_core::raw_lock::NotHeld;
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn};
 
 use self::algorithm::{Reading, Writing};
+use self::kept::Kept;
 use self::layout::{Core, LAYOUT};
+pub use self::reader::RwLockReader;
 use crate::error::{LockError, LockResult};
 
 /// Many readers or one writer, between processes, and between threads, with the data that they read or write.
@@ -114,6 +138,8 @@ use crate::error::{LockError, LockResult};
 /// A writer that waits keeps new readers out, and is not starved by them; nor are readers by writers. A killed reader is forgotten. The
 /// lock of a writer that was killed goes on, and comes inside [`LockError::Poisoned`], also to readers, until
 /// somebody calls [`clear_poison`](Self::clear_poison); the same after a panic of a writer. A killed or panicking reader poisons nothing.
+///
+/// [`asymmetric`](Self::asymmetric) makes a lock with cheaper reads and dearer writes, for threads that read by a [handle](RwLockReader).
 ///
 /// A guard that is forgotten keeps the lock as long as its process has the region open: for readers it keeps out writers only.
 ///
@@ -241,8 +267,8 @@ impl<T: Pod> RwLock<T> {
     #[inline]
     pub fn read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
         match self.core.read_fast() {
-            Some(reading) => self.reader(reading),
-            None => self.read_until(None),
+            Some(reading) => self.read_guard(reading),
+            None => self.read_until(None, None),
         }
     }
 
@@ -254,13 +280,9 @@ impl<T: Pod> RwLock<T> {
     /// [`read`](Self::read).
     #[inline]
     pub fn try_read(&self) -> LockResult<RwLockReadGuard<'_, T>> {
-        if let Some(reading) = self.core.read_fast() {
-            return self.reader(reading);
-        }
-        match self.core.try_read_slow() {
-            Ok(Some(reading)) => self.reader(reading),
-            Ok(None) => Err(LockError::WouldBlock),
-            Err(error) => Err(LockError::Failed(error)),
+        match self.core.read_fast() {
+            Some(reading) => self.read_guard(reading),
+            None => self.try_read_by(None),
         }
     }
 
@@ -276,8 +298,8 @@ impl<T: Pod> RwLock<T> {
     #[inline]
     pub fn read_timeout(&self, timeout: Duration) -> LockResult<RwLockReadGuard<'_, T>> {
         match self.core.read_fast() {
-            Some(reading) => self.reader(reading),
-            None => self.read_until(Deadline::after(timeout)),
+            Some(reading) => self.read_guard(reading),
+            None => self.read_until(None, Deadline::after(timeout)),
         }
     }
 
@@ -289,8 +311,8 @@ impl<T: Pod> RwLock<T> {
     #[inline]
     pub fn read_deadline(&self, deadline: Instant) -> LockResult<RwLockReadGuard<'_, T>> {
         match self.core.read_fast() {
-            Some(reading) => self.reader(reading),
-            None => self.read_until(Deadline::at(deadline)),
+            Some(reading) => self.read_guard(reading),
+            None => self.read_until(None, Deadline::at(deadline)),
         }
     }
 
@@ -322,7 +344,7 @@ impl<T: Pod> RwLock<T> {
     #[inline]
     pub fn try_write(&self) -> LockResult<RwLockWriteGuard<'_, T>> {
         match self.core.try_write() {
-            Ok(Some(writing)) => self.writer(writing),
+            Ok(Some(writing)) => self.write_guard(writing),
             Ok(None) => Err(LockError::WouldBlock),
             Err(error) => Err(LockError::Failed(error)),
         }
@@ -366,9 +388,22 @@ impl<T: Pod> RwLock<T> {
     }
 
     #[cold]
-    fn read_until(&self, deadline: Option<Deadline>) -> LockResult<RwLockReadGuard<'_, T>> {
-        match self.core.read_slow(deadline) {
-            Ok(reading) => self.reader(reading),
+    fn try_read_by<'a>(&'a self, kept: Option<&Kept<'a>>) -> LockResult<RwLockReadGuard<'a, T>> {
+        match self.core.try_read_slow(kept) {
+            Ok(Some(reading)) => self.read_guard(reading),
+            Ok(None) => Err(LockError::WouldBlock),
+            Err(error) => Err(LockError::Failed(error)),
+        }
+    }
+
+    #[cold]
+    fn read_until<'a>(
+        &'a self,
+        kept: Option<&Kept<'a>>,
+        deadline: Option<Deadline>,
+    ) -> LockResult<RwLockReadGuard<'a, T>> {
+        match self.core.read_slow(kept, deadline) {
+            Ok(reading) => self.read_guard(reading),
             Err(error) => Err(not_held(error)),
         }
     }
@@ -376,19 +411,19 @@ impl<T: Pod> RwLock<T> {
     #[inline]
     fn write_until(&self, deadline: Option<Deadline>) -> LockResult<RwLockWriteGuard<'_, T>> {
         match self.core.write(deadline) {
-            Ok(writing) => self.writer(writing),
+            Ok(writing) => self.write_guard(writing),
             Err(error) => Err(not_held(error)),
         }
     }
 
     #[inline]
-    fn reader<'a>(&'a self, reading: Reading<'a>) -> LockResult<RwLockReadGuard<'a, T>> {
+    fn read_guard<'a>(&'a self, reading: Reading<'a>) -> LockResult<RwLockReadGuard<'a, T>> {
         let guard = RwLockReadGuard { lock: self, reading, _not_send: PhantomData };
         if self.core.poison.is_set() { Err(self.poisoned(guard)) } else { Ok(guard) }
     }
 
     #[inline]
-    fn writer(&self, writing: Writing) -> LockResult<RwLockWriteGuard<'_, T>> {
+    fn write_guard(&self, writing: Writing) -> LockResult<RwLockWriteGuard<'_, T>> {
         let after_death = writing.after_death;
         let was_panicking = std::thread::panicking();
         let guard = RwLockWriteGuard { lock: self, writing, was_panicking, _not_send: PhantomData };

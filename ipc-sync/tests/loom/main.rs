@@ -13,5 +13,6 @@ mod once;
 mod permits;
 mod reentrant;
 mod rwlock;
+mod rwlock_handles;
 mod semaphore;
 mod wait_any;

@@ -12,8 +12,8 @@ use shmkit_sync::{LockError, LockResult, Poison, RwLock, RwLockWriteGuard};
 use std::time::Duration;
 
 /// A lock, and two numbers beside it that are equal whenever no writer is in.
-struct Board {
-    lock: RwLock<u32>,
+pub(super) struct Board {
+    pub(super) lock: RwLock<u32>,
     numbers: UnsafeCell<[u32; 2]>,
 }
 
@@ -23,12 +23,16 @@ unsafe impl Sync for Board {}
 unsafe impl Send for Board {}
 
 impl Board {
-    fn new() -> Arc<Self> {
-        Arc::new(Self { lock: RwLock::new(0), numbers: UnsafeCell::new([0; 2]) })
+    pub(super) fn new() -> Arc<Self> {
+        Self::of(RwLock::new(0))
+    }
+
+    pub(super) fn of(lock: RwLock<u32>) -> Arc<Self> {
+        Arc::new(Self { lock, numbers: UnsafeCell::new([0; 2]) })
     }
 
     /// Looks at the numbers; loom fails the model if a writer is in.
-    fn look(&self, may_differ: bool) -> u32 {
+    pub(super) fn look(&self, may_differ: bool) -> u32 {
         self.numbers.with(|numbers| {
             // SAFETY: the lock is held for reading.
             let numbers = unsafe { &*numbers };
@@ -49,7 +53,7 @@ impl Board {
     }
 
     /// Reads; says what the number was.
-    fn read(&self) -> u32 {
+    pub(super) fn read(&self) -> u32 {
         let (_guard, poisoned) = admitted(self.lock.read());
         self.look(poisoned)
     }
@@ -65,13 +69,13 @@ impl Board {
     }
 
     /// Writes; says whether the lock was poisoned. What is half-changed is mended.
-    fn write(&self) -> bool {
+    pub(super) fn write(&self) -> bool {
         let (guard, poisoned) = admitted(self.lock.write());
         self.write_by(guard, poisoned);
         poisoned
     }
 
-    fn write_by(&self, _guard: RwLockWriteGuard<'_, u32>, poisoned: bool) {
+    pub(super) fn write_by(&self, _guard: RwLockWriteGuard<'_, u32>, poisoned: bool) {
         self.look(poisoned);
         if poisoned {
             self.mend();
@@ -94,7 +98,7 @@ impl Board {
     }
 
     /// Writes and goes on as a reader; says what the number is then, which is as it was left.
-    fn write_and_read(&self) -> u32 {
+    pub(super) fn write_and_read(&self) -> u32 {
         let (guard, poisoned) = admitted(self.lock.write());
         self.look(poisoned);
         (0..2).for_each(|half| self.change(half));
@@ -105,7 +109,7 @@ impl Board {
     }
 }
 
-fn admitted<G>(locked: LockResult<G>) -> (G, bool) {
+pub(super) fn admitted<G>(locked: LockResult<G>) -> (G, bool) {
     match locked {
         Ok(guard) => (guard, false),
         Err(LockError::Poisoned { guard, cause: Poison::OwnerDied }) => (guard, true),
@@ -115,8 +119,16 @@ fn admitted<G>(locked: LockResult<G>) -> (G, bool) {
 
 /// A board, processes in one region, and threads that act for all but the first of them.
 fn scene<const N: usize>(lives: [fn(&Board); N], meanwhile: impl FnOnce(&Board)) -> Arc<Board> {
+    scene_at(Board::new, lives, meanwhile)
+}
+
+pub(super) fn scene_at<const N: usize>(
+    board: fn() -> Arc<Board>,
+    lives: [fn(&Board); N],
+    meanwhile: impl FnOnce(&Board),
+) -> Arc<Board> {
     let (_region, processes) = processes::<N>();
-    let board = Board::new();
+    let board = board();
     let threads: Vec<_> = (1..N)
         .map(|i| {
             let board = Arc::clone(&board);
@@ -130,15 +142,15 @@ fn scene<const N: usize>(lives: [fn(&Board); N], meanwhile: impl FnOnce(&Board))
     board
 }
 
-fn read(board: &Board) {
+pub(super) fn read(board: &Board) {
     board.read();
 }
 
-fn write(board: &Board) {
+pub(super) fn write(board: &Board) {
     assert!(!board.write());
 }
 
-fn nothing(_: &Board) {}
+pub(super) fn nothing(_: &Board) {}
 
 #[test]
 fn a_reader_and_a_writer_exclude_each_other_and_none_is_forgotten() {
@@ -287,9 +299,20 @@ fn survive(
     before: fn(&Board),
     survivor_does: fn(&Board),
 ) {
+    survive_at(Board::new, preemptions, points, victim_does, before, survivor_does);
+}
+
+pub(super) fn survive_at(
+    board: fn() -> Arc<Board>,
+    preemptions: usize,
+    points: &[&'static str],
+    victim_does: fn(&Board),
+    before: fn(&Board),
+    survivor_does: fn(&Board),
+) {
     explore_deaths(preemptions, points, move |at| {
         let (_region, [owner, survivor, victim]) = processes();
-        let board = Board::new();
+        let board = board();
         owner.act();
         before(&board);
         owner.die();
