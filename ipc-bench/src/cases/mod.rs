@@ -1,6 +1,7 @@
 //! The measured cases: each returns raw numbers per round and the conditions they were taken under.
 
 pub mod array;
+pub mod asymmetric;
 pub mod attach;
 pub mod barrier;
 pub mod condvar;
@@ -43,6 +44,9 @@ pub const SOLOS: &[&Solo] = &[
     &mutex::UNCONTENDED,
     &semaphore::UNCONTENDED,
     &rwlock::READ,
+    &asymmetric::READ,
+    &asymmetric::LOOK_UP,
+    &asymmetric::WRITE,
     &event::SET_RESET,
     &semaphore::PERMITS,
     &once_lock::GET,
