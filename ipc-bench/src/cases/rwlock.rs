@@ -18,6 +18,8 @@ use crate::team::{Cpus, Entry, Game, Measure, Place, Play, Seat};
 
 /// The name of ours where each process reads under a lock of its own.
 const APART: &str = "shmkit, a lock for each";
+/// The name of ours where the lock is asymmetric, and each process reads by a handle.
+const BY_HANDLES: &str = "shmkit, by handles";
 
 /// Read and unlock.
 pub const READ: Solo = Solo {
@@ -52,6 +54,7 @@ pub const READ_SIDE_BY_SIDE: Game = Game {
         Entry::of::<PrivateLines>(PRIVATE_LINES),
         Entry::of::<Ours>(SUBJECT),
         Entry::of::<Apart>(APART),
+        Entry::of::<ByHandles>(BY_HANDLES),
         Entry::of::<rwlock::Std>(STD),
         Entry::of::<Pthread>(PTHREAD),
         #[cfg(feature = "peers")]
@@ -60,6 +63,7 @@ pub const READ_SIDE_BY_SIDE: Game = Game {
     rows: &[
         Comparison::at_least(PRIVATE_LINES, 0.95),
         Comparison::listed(APART),
+        Comparison::listed(BY_HANDLES),
         Comparison::listed(STD),
         Comparison::listed(PTHREAD),
         #[cfg(feature = "peers")]
@@ -145,6 +149,33 @@ impl Play for Apart {
     fn play(&self, seat: Seat, turns: u64) {
         for _ in 0..turns {
             self.0.read(seat.member);
+        }
+    }
+}
+
+/// One lock, read by handles.
+struct ByHandles(InRegion<RwLock<u64>>);
+
+impl Place for ByHandles {
+    fn create(_: usize) -> io::Result<Self> {
+        InRegion::create(1, || RwLock::new(0).asymmetric()).map(ByHandles)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        InRegion::attach(address).map(ByHandles)
+    }
+}
+
+impl Play for ByHandles {
+    fn play(&self, _: Seat, turns: u64) {
+        let mut handle = self.0[0].reader().expect("a member takes part");
+        for _ in 0..turns {
+            let guard = handle.read().expect("nobody dies while writing");
+            black_box(&*guard);
         }
     }
 }

@@ -112,7 +112,10 @@ impl<T: Pod> RwLockReader<'_, T> {
     /// [`Poisoned`](crate::LockError::Poisoned), which holds the lock; [`Failed`](crate::LockError::Failed).
     #[inline]
     pub fn read(&mut self) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.read_until(|| None)
+        match self.read_fast() {
+            Some(reading) => self.lock.read_guard(reading),
+            None => self.read_until(None),
+        }
     }
 
     /// Locks for reading if that is possible at once, as [`RwLock::try_read`] does.
@@ -135,7 +138,10 @@ impl<T: Pod> RwLockReader<'_, T> {
     /// [`TimedOut`](crate::LockError::TimedOut); otherwise as for [`read`](Self::read).
     #[inline]
     pub fn read_timeout(&mut self, timeout: Duration) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.read_until(|| Deadline::after(timeout))
+        match self.read_fast() {
+            Some(reading) => self.lock.read_guard(reading),
+            None => self.read_until(Deadline::after(timeout)),
+        }
     }
 
     /// Locks for reading, waiting until `deadline` at the latest, as [`RwLock::read_deadline`] does.
@@ -145,7 +151,10 @@ impl<T: Pod> RwLockReader<'_, T> {
     /// As for [`read_timeout`](Self::read_timeout).
     #[inline]
     pub fn read_deadline(&mut self, deadline: Instant) -> LockResult<RwLockReadGuard<'_, T>> {
-        self.read_until(|| Deadline::at(deadline))
+        match self.read_fast() {
+            Some(reading) => self.lock.read_guard(reading),
+            None => self.read_until(Deadline::at(deadline)),
+        }
     }
 
     /// Whether reading costs two plain stores: the handle keeps a cell. If not, it costs what it costs by the lock itself.
@@ -155,19 +164,21 @@ impl<T: Pod> RwLockReader<'_, T> {
 }
 
 impl<'a, T: Pod> RwLockReader<'a, T> {
+    /// Comes in by the cell of this handle.
     #[inline]
     fn read_fast(&self) -> Option<Reading<'a>> {
-        match &self.kept {
-            Some(kept) => self.lock.core.read_kept(kept),
-            None => self.lock.core.read_fast(),
-        }
+        self.kept.as_ref().and_then(|kept| self.lock.core.read_kept(kept))
     }
 
-    #[inline]
-    fn read_until(&mut self, deadline: impl FnOnce() -> Option<Deadline>) -> LockResult<RwLockReadGuard<'_, T>> {
-        match self.read_fast() {
-            Some(reading) => self.lock.read_guard(reading),
-            None => self.lock.read_until(self.kept.as_ref(), deadline()),
+    /// Locks without a cell, or with the gate shut.
+    #[inline(never)]
+    fn read_until(&mut self, deadline: Option<Deadline>) -> LockResult<RwLockReadGuard<'_, T>> {
+        match &self.kept {
+            Some(kept) => self.lock.read_until(Some(kept), deadline),
+            None => match self.lock.core.read_fast() {
+                Some(reading) => self.lock.read_guard(reading),
+                None => self.lock.read_until(None, deadline),
+            },
         }
     }
 }
