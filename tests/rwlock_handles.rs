@@ -312,6 +312,8 @@ fn a_forked_child_reads_by_the_handle_that_it_inherited_and_leaves_that_of_its_p
     assert_eq!(handle.ask("unlock"), "unlocked");
 
     assert_eq!(handle.reply().text, "child is gone");
+    let [mut other] = Party::join_many_as("handle_party", Net::Off, &stage);
+    assert_eq!(other.ask(&format!("keep {HANDLES}")), (HANDLES - 1).to_string(), "one is kept for the parent");
     assert_eq!(writer.ask("try-write"), "ok");
     writer.ask("unlock");
     assert_eq!(handle.ask("read"), "ok");

@@ -67,6 +67,15 @@ fn two_handles_and_a_writer_exclude_each_other_and_none_is_forgotten() {
     });
 }
 
+/// The second handle is made while the first one has read and is going to read again.
+#[test]
+fn a_handle_between_two_reads_keeps_its_cell() {
+    explore(2, || {
+        let board = scene_at(board, [read_twice_by_handle, write, read_by_handle], nothing);
+        assert_eq!(board.read(), 1);
+    });
+}
+
 #[test]
 fn wake_ups_for_no_reason_change_nothing() {
     explore(2, || {
