@@ -42,7 +42,7 @@
 //! | [`ReentrantMutex`] | the same, for a thread that locks again what it has locked |
 //! | [`Condvar`] | waiting until something is true of the data under a mutex |
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
-//! | [`RwLock`] | many readers or one writer; readers of different processes do not slow each other down |
+//! | [`RwLock`], [`RwLockReader`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Pipe`], [`Sender`], [`Receiver`] | messages of one type between two processes, both ways or one way; see [`Endpoint`] and [`ChannelOptions`] |
 //! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
