@@ -9,8 +9,8 @@ use core::time::Duration;
 use arbitrary::{Arbitrary, Unstructured};
 use shmkit::{
     Array, Barrier, BarrierError, Condvar, Deadline, Event, LockError, LockResult, Mutex, MutexGuard, Once, OnceLock,
-    Party, Permit, Permits, ReentrantMutex, ReentrantMutexGuard, Region, RwLock, RwLockReadGuard, RwLockWriteGuard,
-    Semaphore, Shm, Snapshot, wait_any,
+    Party, Permit, Permits, ReentrantMutex, ReentrantMutexGuard, Region, RwLock, RwLockReadGuard, RwLockReader,
+    RwLockWriteGuard, Semaphore, Shm, Snapshot, wait_any,
 };
 
 use crate::seen::{Kind, Seen, kind};
@@ -48,6 +48,7 @@ struct Things {
     condvar: Shm<Condvar>,
     reentrant: Shm<ReentrantMutex<Array<u8, 3>>>,
     rwlock: Shm<RwLock<u64>>,
+    asymmetric: Shm<RwLock<u64>>,
     semaphore: Shm<Semaphore>,
     permits: Shm<Permits>,
     events: [Shm<Event>; 2],
@@ -64,6 +65,7 @@ impl Things {
             condvar: region.insert("condvar", Condvar::new()).expect("room"),
             reentrant: region.insert("reentrant", ReentrantMutex::new(Array::new([0; 3]))).expect("room"),
             rwlock: region.insert("rwlock", RwLock::new(0)).expect("room"),
+            asymmetric: region.insert("asymmetric", RwLock::new(0).asymmetric()).expect("room"),
             semaphore: region.insert("semaphore", Semaphore::bounded(2, 3).expect("in range")).expect("room"),
             permits: region.insert("permits", Permits::new(3).expect("in range")).expect("room"),
             events: [
@@ -88,6 +90,7 @@ enum Held<'a> {
     Reentrant(#[allow(dead_code, reason = "to be dropped")] ReentrantMutexGuard<'a, Array<u8, 3>>),
     Read(#[allow(dead_code, reason = "to be dropped")] RwLockReadGuard<'a, u64>),
     Write(RwLockWriteGuard<'a, u64>),
+    Handle(RwLockReader<'a, u64>),
     Permit(#[allow(dead_code, reason = "to be dropped")] Permit<'a>),
     Party(Party<'a>),
 }
@@ -146,8 +149,9 @@ fn use_it<'a>(act: &Act<'_>, things: &'a Things, held: &mut Vec<Held<'a>>, seen:
                 held.push(Held::Reentrant(guard));
             }
         }
+        Act::RwLock(how) if how >= 192 => use_handles(how, &things.asymmetric, held, seen),
         Act::RwLock(how) => {
-            let rwlock = &things.rwlock;
+            let rwlock = if how < 128 { &things.rwlock } else { &things.asymmetric };
             if how % 8 == 7 {
                 if let Some(Held::Write(guard)) = take(held, |held| matches!(held, Held::Write(_))) {
                     held.push(Held::Read(RwLockWriteGuard::downgrade(guard)));
@@ -231,6 +235,23 @@ fn use_it<'a>(act: &Act<'_>, things: &'a Things, held: &mut Vec<Held<'a>>, seen:
         }
         Act::Scribble(_) | Act::ScribbleTable(_) | Act::Fill(..) => {}
     }
+}
+
+fn use_handles<'a>(how: u8, rwlock: &'a RwLock<u64>, held: &mut Vec<Held<'a>>, seen: &mut Seen) {
+    if how % 4 == 0 {
+        let handle = rwlock.reader().expect("a participant");
+        seen.note("handle is cheap", handle.is_cheap().kind());
+        held.push(Held::Handle(handle));
+        return;
+    }
+    let Some(Held::Handle(mut handle)) = take(held, |held| matches!(held, Held::Handle(_))) else {
+        return;
+    };
+    let read = if how % 4 == 1 { handle.try_read() } else { handle.read_timeout(NOW) };
+    if let (Some(guard), 3) = (note("read by a handle", read, seen), how % 4) {
+        core::mem::forget(guard);
+    }
+    held.push(Held::Handle(handle));
 }
 
 fn use_barrier<'a>(how: u8, barrier: &'a Barrier, held: &mut Vec<Held<'a>>, seen: &mut Seen) {
