@@ -147,7 +147,14 @@ impl Hand<'_> {
     }
 
     fn read_plan(&mut self) -> Result<(), Violation> {
-        let plan = match self.world.plan.read() {
+        let [usual, asymmetric] = &self.world.plans;
+        let mut handle = None;
+        let read = match self.random.below(4) {
+            0 => usual.read(),
+            1 => asymmetric.read(),
+            _ => handle.insert(asymmetric.reader().map_err(failed)?).read(),
+        };
+        let plan = match read {
             Ok(plan) => plan,
             // Only a writer mends.
             Err(LockError::Poisoned { .. }) => return Ok(()),
@@ -162,7 +169,7 @@ impl Hand<'_> {
     }
 
     fn write_plan(&mut self) -> Result<(), Violation> {
-        let lock = &self.world.plan;
+        let lock = &self.world.plans[self.random.below(2) as usize];
         let (mut plan, poisoned) = match lock.write() {
             Ok(plan) => (plan, false),
             Err(LockError::Poisoned { guard, .. }) => (guard, true),

@@ -100,8 +100,8 @@ pub struct World {
     pub books: Shm<Mutex<[u64; MAX_WORKERS + 1]>>,
     /// Two numbers that are equal whenever the lock is free.
     pub nested: Shm<ReentrantMutex<Array<u64, 2>>>,
-    /// Numbers that are all equal whenever nobody writes.
-    pub plan: Shm<RwLock<[u64; 8]>>,
+    /// Numbers that are all equal whenever nobody writes; the second ones are also read by handles.
+    pub plans: [Shm<RwLock<[u64; 8]>>; 2],
     /// What producers release and consumers acquire.
     pub goods: Shm<Semaphore>,
     /// Who may be inside.
@@ -162,6 +162,7 @@ impl World {
         region.insert("books", Mutex::new([0u64; MAX_WORKERS + 1]))?;
         region.insert("nested", ReentrantMutex::new(Array::new([0u64; 2])))?;
         region.insert("plan", RwLock::new([0u64; 8]))?;
+        region.insert("asymmetric plan", RwLock::new([0u64; 8]).asymmetric())?;
         region.insert("goods", Semaphore::new(0).expect("0 is in range"))?;
         region.insert("permits", Permits::new(PERMITS).expect("the count is in range"))?;
         region.insert("inside", Array::<u64, 64>::new([0; 64]))?;
@@ -200,7 +201,7 @@ impl World {
             desk: region.get("desk")?,
             books: region.get("books")?,
             nested: region.get("nested")?,
-            plan: region.get("plan")?,
+            plans: [region.get("plan")?, region.get("asymmetric plan")?],
             goods: region.get("goods")?,
             permits: region.get("permits")?,
             inside: region.get("inside")?,
