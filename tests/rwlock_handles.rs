@@ -274,7 +274,7 @@ fn a_handle_that_is_one_too_many_reads_at_the_usual_cost_and_the_cells_of_the_de
 
     many.kill();
     many.reap();
-    until("the news of the death", || stage.pids().len() == 2);
+    until("the news of the death", || lock.reader().expect("a participant").is_cheap());
 
     assert!(lock.write().is_ok(), "the dead did not read");
     assert_eq!(late.ask(&format!("keep {HANDLES}")), HANDLES.to_string());
@@ -291,7 +291,7 @@ fn cells_of_dead_handles_are_there_for_readers_too() {
     assert_eq!(many.ask(&format!("keep {}", HANDLES - 1)), HANDLES.to_string());
     many.kill();
     many.reap();
-    until("the news of the death", || stage.pids().len() == 1);
+    until("the news of the death", || lock.reader().expect("a participant").is_cheap());
 
     let guards: Vec<_> = (0..2 * HANDLES).map(|_| lock.read().expect("all cells")).collect();
 
