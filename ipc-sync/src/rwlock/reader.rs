@@ -56,7 +56,7 @@ impl<T: Pod> RwLock<T> {
         /// Before a writer comes in, it has the kernel interrupt every CPU on which just then a process runs that has ever made such a handle, of whatever lock (the
         /// system call `membarrier`). That takes it from half a microsecond to some ten microseconds, and the interrupted ones about as long. So this is worth while if
         /// there are some thousand reads to a write, one after the other, with little else to do: beside ten nanoseconds of other work, an exchange costs no more
-        /// than a store. What was measured is in `docs/PERFORMANCE.md`. Where reads can be copies, a [`Snapshot`](shmkit_core::Snapshot) is as fast and interrupts nobody.
+        /// than a store. What was measured is in `docs/PERFORMANCE.md`. Where reads can be copies, a [`Snapshot`](shmkit_core::Snapshot) is faster and interrupts nobody.
         ///
         /// Writing fails with [`Error::NoBarrier`] where the kernel does not make the barrier: where a filter (seccomp) keeps `membarrier` away.
         /// Reading needs it for handles only, which do without where they must.
