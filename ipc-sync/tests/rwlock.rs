@@ -425,7 +425,7 @@ fn new_in(region: &Region) -> Shm<RwLock<u64>> {
 
 #[test]
 fn a_gate_of_any_value_is_survived_and_one_that_is_not_open_poisons_or_opens() {
-    for value in [1, 2, 3, 4, 77, u32::MAX] {
+    for value in [1, 2, 3, 5, 77, u32::MAX] {
         in_region(|region| {
             let lock = new_in(region);
             half_word(&lock, GATE).store(value, Relaxed);

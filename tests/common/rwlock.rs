@@ -120,14 +120,25 @@ pub(crate) fn rw_party(parent: &mut Parent) {
                 }
                 "counted".to_owned()
             }
-            // With a pause between one and the next, now shorter and now longer, in which readers come in.
-            "count-at-leisure" => {
-                for round in 0..number {
+            // With pauses, now shorter and now longer, in which readers come in; and now in one way, now in the other. In the end all is as large as can be.
+            "write-for" => {
+                let begin = Instant::now();
+                for round in 0.. {
                     let pause = Instant::now();
                     while pause.elapsed() < Duration::from_nanos(round * 37 % 4001) {}
-                    lock.write().expect("a sound lock").iter_mut().for_each(|each| *each += 1);
+                    let written = if round % 2 == 0 { lock.write() } else { lock.try_write() };
+                    let mut guard = match written {
+                        Ok(guard) => guard,
+                        Err(LockError::WouldBlock) => continue,
+                        Err(error) => panic!("{error}"),
+                    };
+                    if begin.elapsed() > time {
+                        *guard = [u64::MAX; 16];
+                        break;
+                    }
+                    guard.iter_mut().for_each(|each| *each += 1);
                 }
-                "counted".to_owned()
+                "written".to_owned()
             }
             "watch" => {
                 for _ in 0..number {

@@ -1,47 +1,41 @@
 //! A barrier between a store and a later load that one side pays for both.
 //!
 //! Each of two sides stores its own word and then looks at the other's, and one of them must see the other. Here the side that does so often
-//! has the [light](light) barrier in between, which costs nothing, and the one that does so seldom the [heavy](heavy) one, a system call that makes
-//! the threads of the other side go through a fence, wherever they are. Known as asymmetric fences (folly, and WG21's P1202).
+//! has the [light](light) barrier in between, which costs nothing, and the one that does so seldom the [heavy](heavy) one, a system call that
+//! returns when the threads of the other side have gone through a fence, wherever they are. So of a light one's store and look, either the store is seen behind the heavy barrier, or the look
+//! sees what was stored before it. Known as asymmetric fences (folly, and WG21's P1202).
 //!
-//! The light side is ordered only if its process is [registered](register).
-//!
-//! In models, which have no system calls, both are fences.
+//! That is what a grace period of RCU promises of a section of a reader, and so it is in models: the store and the look are a section, for the end of which the
+//! heavy barrier waits.
 
+#[cfg(not(ipc_loom))]
 use core::sync::atomic::Ordering::SeqCst;
 #[cfg(not(ipc_loom))]
 use core::sync::atomic::compiler_fence;
 
 use crate::error::Error;
-#[cfg(ipc_loom)]
-use crate::shim::fence;
 #[cfg(not(ipc_loom))]
 use crate::sys::membarrier;
 
-/// Lets the light barriers of this process count from now on; `false` if the kernel does not.
-///
-/// # Blocking
-///
-/// The first time in a process, for half a microsecond, or for some milliseconds if it has several threads.
-#[cold]
-pub fn register() -> bool {
-    #[cfg(not(ipc_loom))]
-    return membarrier::register().is_ok();
-    #[cfg(ipc_loom)]
-    true
-}
-
-/// The barrier of those who do not pay.
+/// Stores, and then looks, with the barrier of those who do not pay in between.
 #[inline]
-pub fn light() {
-    // The processor may look first and store later; the heavy barrier of the other side sees to it that this does no harm.
-    #[cfg(not(ipc_loom))]
-    compiler_fence(SeqCst);
+pub fn light<S, L>(store: impl FnOnce() -> S, look: impl FnOnce() -> L) -> (S, L) {
     #[cfg(ipc_loom)]
-    fence(SeqCst);
+    return model::section(|| (store(), look()));
+    #[cfg(not(ipc_loom))]
+    {
+        let stored = store();
+        // The processor may look first and store later; the heavy barrier of the other side sees to it that this does no harm.
+        compiler_fence(SeqCst);
+        (stored, look())
+    }
 }
 
 /// The barrier of those who pay for both sides.
+///
+/// # Blocking
+///
+/// For some ticks of the kernel's clock: some milliseconds, or some tens of them.
 ///
 /// # Errors
 ///
@@ -51,8 +45,25 @@ pub fn heavy() -> Result<(), Error> {
     #[cfg(not(ipc_loom))]
     return membarrier::barrier().map_err(Error::NoBarrier);
     #[cfg(ipc_loom)]
-    {
-        fence(SeqCst);
+    return {
+        model::section(|| ());
         Ok(())
+    };
+}
+
+#[cfg(ipc_loom)]
+mod model {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+
+    loom::lazy_static! {
+        static ref SECTION: loom::sync::Mutex<()> = loom::sync::Mutex::new(());
+    }
+
+    /// Does `act` while nobody else is in a section, before or after each of theirs. Who dies in one has left it.
+    pub(super) fn section<R>(act: impl FnOnce() -> R) -> R {
+        let section = SECTION.lock();
+        let done = catch_unwind(AssertUnwindSafe(act));
+        drop(section);
+        done.unwrap_or_else(|death| resume_unwind(death))
     }
 }

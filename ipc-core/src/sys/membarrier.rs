@@ -1,24 +1,15 @@
-//! `membarrier`: a fence that one thread has others make.
+//! `membarrier`: a fence that one thread has all others make.
 
 use std::io;
 
-// The numbers of `linux/membarrier.h`.
-const GLOBAL_EXPEDITED: libc::c_int = 1 << 1;
-const REGISTER_GLOBAL_EXPEDITED: libc::c_int = 1 << 2;
+/// The number in `linux/membarrier.h`.
+const GLOBAL: libc::c_int = 1;
 
-/// Has each thread of a [registered](register) process that is running just now go through a full fence before this returns; one that is not
-/// running does so when it is switched to. The caller goes through one at the beginning and one at the end.
+/// Returns when each thread of the machine has gone through a full fence since the call; so does the caller, at the beginning and at the end.
+///
+/// It waits for a grace period of the kernel's RCU, which takes some ticks of its clock, and interrupts nobody.
 pub(crate) fn barrier() -> io::Result<()> {
-    call(GLOBAL_EXPEDITED)
-}
-
-/// Lets this process be asked for fences by any other, until it ends or calls `exec`.
-pub(crate) fn register() -> io::Result<()> {
-    call(REGISTER_GLOBAL_EXPEDITED)
-}
-
-fn call(command: libc::c_int) -> io::Result<()> {
     // SAFETY: no memory is involved.
-    let done = unsafe { libc::syscall(libc::SYS_membarrier, command, 0, 0) };
+    let done = unsafe { libc::syscall(libc::SYS_membarrier, GLOBAL, 0, 0) };
     if done == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -12,7 +12,7 @@ use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
 use super::kept::Kept;
-use super::layout::{CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING};
+use super::layout::{BIASED, CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING, is_open};
 
 /// A reader that is in.
 #[derive(Debug)]
@@ -63,7 +63,7 @@ impl Core {
         crash_point!("rwlock.read.after_claim");
         store_load_barrier();
         // Acquire pairs with the Release in `open`: what the last writer wrote, and its poison, is seen.
-        if self.gate.load(SeqCst) == OPEN {
+        if is_open(self.gate.load(SeqCst)) {
             return Some(Reading { cell, token, then: 0 });
         }
         self.leave(cell, 0);
@@ -114,7 +114,7 @@ impl Core {
             return Ok(reading);
         }
         // A writer is in there, mostly not for long; who waits for the turn comes in one by one.
-        if spin(|| (self.gate.load(Relaxed) == OPEN).then_some(())).is_some() {
+        if spin(|| is_open(self.gate.load(Relaxed)).then_some(())).is_some() {
             if let Some(reading) = self.read_anywhere(kept, home) {
                 return Ok(reading);
             }
@@ -156,7 +156,7 @@ impl Core {
                 self.open(held);
                 return Ok(reading);
             }
-            if self.gate.load(Relaxed) != OPEN {
+            if !is_open(self.gate.load(Relaxed)) {
                 break;
             }
             // Only a reader that was waiting for its turn.
@@ -191,7 +191,7 @@ impl Core {
             return self.read_kept(kept);
         }
         for cell in Self::from_home(home) {
-            if self.gate.load(Relaxed) != OPEN {
+            if !is_open(self.gate.load(Relaxed)) {
                 return None;
             }
             if self.cell(cell).load(Relaxed) == 0 {
@@ -246,12 +246,12 @@ impl Core {
         loop {
             let held = self.turn.lock(deadline)?;
             let after_death = self.repair();
-            self.shut();
-            if self.is_asymmetric() || !self.is_empty() {
-                if let Err(gone) = self.wait_for_readers(held, deadline) {
-                    self.give_up(gone, held)?;
-                    continue;
-                }
+            let alone = self
+                .shut(held)
+                .and_then(|()| if self.is_empty() { Ok(()) } else { self.wait_for_readers(held, deadline) });
+            if let Err(gone) = alone {
+                self.give_up(gone, held)?;
+                continue;
             }
             self.begin();
             return Ok(Writing { held, after_death });
@@ -263,19 +263,22 @@ impl Core {
             return Ok(None);
         };
         let after_death = self.repair();
-        self.shut();
-        if self.is_asymmetric() || !self.is_empty() {
-            let found = self.order_handles().and_then(|()| Site::of(self)).map(|site| {
-                site.look();
-                self.has_left(|token| site.is_alive(token))
-            });
-            if !matches!(found, Ok(true)) {
-                self.unwrite(held);
-                return found.map(|_| None);
+        let has_left = || {
+            let site = Site::of(self).map_err(Gone::Failed)?;
+            site.look();
+            Ok(self.has_left(|token| site.is_alive(token)))
+        };
+        let alone = self.shut(held).and_then(|()| if self.is_empty() { Ok(true) } else { has_left() });
+        let error = match alone {
+            Ok(true) => {
+                self.begin();
+                return Ok(Some(Writing { held, after_death }));
             }
-        }
-        self.begin();
-        Ok(Some(Writing { held, after_death }))
+            Err(Gone::Failed(error)) => Err(error),
+            Ok(false) | Err(_) => Ok(None),
+        };
+        self.unwrite(held);
+        error
     }
 
     /// Goes out.
@@ -302,11 +305,30 @@ impl Core {
 
     /// Shuts the gate, for somebody who has the turn.
     #[inline]
-    fn shut(&self) {
+    fn shut(&self, held: Held) -> Result<(), Gone> {
+        if self.is_asymmetric() {
+            self.end_bias(held)?;
+        }
         // SeqCst as in `read_by`.
         self.gate.swap(CLOSING, SeqCst);
         crash_point!("rwlock.write.after_shut");
         store_load_barrier();
+        Ok(())
+    }
+
+    /// Has handles come in as all others do: whichever came in by a plain store is seen from here on, and none does any more until the gate is BIASED again. They need not wait meanwhile.
+    ///
+    /// What another one has begun of this is not built upon: it may have died in the middle.
+    #[cold]
+    fn end_bias(&self, held: Held) -> Result<(), Gone> {
+        // Before the barrier, for whoever goes through that.
+        self.gate.swap(OPEN, SeqCst);
+        crash_point!("rwlock.write.after_bias");
+        // Pairs with the light barrier in `read_kept`.
+        asymmetric::heavy().map_err(Gone::Failed)?;
+        crash_point!("rwlock.write.after_barrier");
+        // It takes long enough for a signal to come.
+        if held.is_own() { Ok(()) } else { Err(Gone::Forked) }
     }
 
     /// From here on, the data may be half-changed.
@@ -322,15 +344,10 @@ impl Core {
     /// Opens the gate and gives the turn up. The data are whole.
     #[inline]
     fn open(&self, held: Held) {
-        // Release pairs with the Acquire in `read_by`.
-        self.gate.store(OPEN, Release);
+        // Release pairs with the Acquire in `read_by` and `read_kept`.
+        self.gate.store(self.opened(), Release);
         crash_point!("rwlock.open.before_unlock");
         self.turn.unlock(held);
-    }
-
-    /// Has the handles go through a barrier, if there can be any: from here on, each that reads is seen to, and each that comes sees the gate shut.
-    fn order_handles(&self) -> Result<(), Error> {
-        if self.is_asymmetric() { asymmetric::heavy() } else { Ok(()) }
     }
 
     /// Whether nobody reads, and no handle keeps a cell. The gate is shut.
@@ -340,7 +357,7 @@ impl Core {
         self.cells().fold(0, |all, cell| all | cell.load(SeqCst)) == 0
     }
 
-    /// Whether nobody reads. The gate is shut, and the handles are in order.
+    /// Whether nobody reads. The gate is shut.
     fn is_idle(&self) -> bool {
         // As in `is_empty`.
         self.cells().map(|cell| cell.load(SeqCst)).all(|word| word == 0 || word & IDLE != 0)
@@ -357,16 +374,16 @@ impl Core {
             if Token::from_word(word).is_some_and(&is_alive) {
                 return false;
             }
-            // Acquire and Release: what was read by others through this cell was before, too.
-            let forgotten = cell.compare_exchange(word, 0, AcqRel, Relaxed).is_ok();
+            // Acquire and Release: what was read by others through this cell was before, too. Acquire where it fails: somebody may have taken the cell for a handle, which does
+            // not read.
+            let found = cell.compare_exchange(word, 0, AcqRel, Acquire);
             crash_point!("rwlock.write.after_forget");
-            forgotten
+            found.map_or_else(|word| word == 0 || word & IDLE != 0, |_| true)
         })
     }
 
     #[cold]
     fn wait_for_readers(&self, held: Held, deadline: Option<Deadline>) -> Result<(), Gone> {
-        self.order_handles().map_err(Gone::Failed)?;
         match spin(|| self.is_idle().then_some(())) {
             Some(()) => Ok(()),
             None => self.wait(held, deadline, |site| self.has_left(|token| site.is_alive(token)).then_some(())),
@@ -380,7 +397,7 @@ impl Core {
     fn repair(&self) -> bool {
         // The turn orders it.
         match self.gate.load(Relaxed) {
-            OPEN => false,
+            OPEN | BIASED => false,
             found => self.repair_after(found),
         }
     }

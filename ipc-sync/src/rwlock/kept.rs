@@ -3,13 +3,13 @@
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 
 use shmkit_core::identity::{self, Token};
-use shmkit_core::shim::{AtomicU64, asymmetric};
+use shmkit_core::shim::{AtomicU64, asymmetric, store_load_barrier};
 use shmkit_core::wait::Site;
 use shmkit_core::{Error, crash_point};
 
 use super::algorithm::Reading;
 use super::hints;
-use super::layout::{Core, IDLE, LINES, OPEN, SLOTS};
+use super::layout::{BIASED, Core, IDLE, LINES, SLOTS, is_open};
 
 /// A cell that a handle keeps. Nobody else writes it as long as the process of the handle lives.
 #[derive(Debug)]
@@ -42,23 +42,33 @@ impl Core {
         if !kept.is_own() {
             return None;
         }
-        let reading = kept.enter();
-        // Pairs with the heavy barrier in `order_handles`: of this reader and a writer that shuts the gate, one sees the other.
-        asymmetric::light();
-        // Acquire pairs with the Release in `open`: what the last writer wrote, and its poison, is seen.
-        if self.gate.load(Acquire) == OPEN {
+        // Pairs with the heavy barrier in `end_bias`: of this reader and a writer that ends the bias, one sees the other. Acquire pairs with the Release in `open`: what the last writer
+        // wrote, and its poison, is seen.
+        let (reading, gate) = asymmetric::light(|| kept.enter(), || self.gate.load(Acquire));
+        if gate == BIASED {
+            return Some(reading);
+        }
+        self.read_unbiased(reading)
+    }
+
+    /// The same while somebody has the turn: with the barrier of those who have no handle.
+    #[inline(never)]
+    fn read_unbiased<'a>(&'a self, reading: Reading<'a>) -> Option<Reading<'a>> {
+        // SeqCst, here and for the gate, as in `read_by`.
+        reading.cell.swap(reading.token.word(), SeqCst);
+        store_load_barrier();
+        if is_open(self.gate.load(SeqCst)) {
             return Some(reading);
         }
         self.leave(reading.cell, reading.then);
         None
     }
 
-    /// Takes a cell for a handle. `None` if that would be of no use: the lock is not asymmetric, the kernel does not make the barriers, or handles have all
-    /// the cells that they may have.
+    /// Takes a cell for a handle. `None` if that would be of no use, as the lock is not asymmetric, or if handles have all the cells that they may have.
     #[cold]
     pub(super) fn keep(&self) -> Result<Option<Kept<'_>>, Error> {
         let site = Site::of(self)?;
-        if !self.is_asymmetric() || !asymmetric::register() {
+        if !self.is_asymmetric() {
             return Ok(None);
         }
         site.look();

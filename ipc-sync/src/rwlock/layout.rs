@@ -21,8 +21,10 @@ pub(super) const CLOSING: u32 = 1;
 pub(super) const WAITING: u32 = 2;
 /// `gate`: a writer is in, and the data may be half-changed. Any value that is not listed here is taken for this one.
 pub(super) const WRITING: u32 = 3;
+/// `gate`: readers come in by themselves, handles by plain stores. Only in an asymmetric lock, which is OPEN while somebody with the turn ends that.
+pub(super) const BIASED: u32 = 4;
 
-/// `asymmetric`: there can be handles that read by plain stores.
+/// `asymmetric`: the gate is BIASED when nobody has the turn.
 pub(super) const ASYMMETRIC: u32 = 1;
 
 /// In a cell, beside a token: it is kept for a handle of that process, which does not read just now.
@@ -42,13 +44,14 @@ pub(super) struct Core {
     pub(super) turn: RawLock,
     /// Whether the value may be half-changed. Written by whoever has the turn, except for `clear_poison`.
     pub(super) poison: PoisonWord,
-    /// OPEN, CLOSING, WAITING or WRITING. OPEN whenever nobody has the turn; written by whoever has it only. Garbage: as WRITING.
+    /// OPEN, CLOSING, WAITING, WRITING or BIASED. OPEN, or BIASED in an asymmetric lock, whenever nobody has the turn; written by whoever has it only.
+    /// Garbage: as WRITING.
     pub(super) gate: AtomicU32,
     /// The cell of a reader that was a writer. 0 -> token by that writer while it writes; otherwise as the other cells.
     pub(super) downgraded: AtomicU64,
     /// Raised by readers that leave while the gate says WAITING; whoever waits for that sleeps on it. Garbage: a look for nothing.
     pub(super) left: AtomicU32,
-    /// 0, or ASYMMETRIC: writers make the readers' barriers. Never written after the lock was made. Garbage: as ASYMMETRIC; a 0 that was something else
+    /// 0, or ASYMMETRIC: writers make the barriers of handles. Never written after the lock was made. Garbage: as ASYMMETRIC; a 0 that was something else
     /// lets a writer in beside a handle that reads.
     asymmetric: AtomicU32,
     #[cfg(not(ipc_loom))]
@@ -72,6 +75,12 @@ const _: () = {
     assert!(core::mem::offset_of!(Core, asymmetric) == 36);
     assert!(core::mem::offset_of!(Core, cells) == 64);
 };
+
+/// Whether readers come in by themselves when `gate` says this.
+#[inline]
+pub(super) fn is_open(gate: u32) -> bool {
+    gate & !BIASED == OPEN
+}
 
 impl Core {
     const_fn! {
@@ -97,14 +106,21 @@ impl Core {
         /// The same, with handles.
         pub(super) fn asymmetric(mut self) -> Self {
             self.asymmetric = AtomicU32::new(ASYMMETRIC);
+            self.gate = AtomicU32::new(BIASED);
             self
         }
     }
 
-    /// Whether there can be handles that read by plain stores.
+    /// Whether handles can read by plain stores.
     #[inline]
     pub(super) fn is_asymmetric(&self) -> bool {
         self.asymmetric.load(Relaxed) != 0
+    }
+
+    /// What the gate is when nobody has the turn.
+    #[inline]
+    pub(super) fn opened(&self) -> u32 {
+        if self.is_asymmetric() { BIASED } else { OPEN }
     }
 
     /// The cell number `index`, modulo their number.

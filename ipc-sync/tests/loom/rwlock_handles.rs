@@ -5,7 +5,7 @@ use core::mem::forget;
 use core::time::Duration;
 use std::sync::Arc;
 
-use shmkit_core::shim::explore::explore;
+use shmkit_core::shim::explore::{explore, processes, spawn};
 use shmkit_core::shim::futex;
 use shmkit_sync::{LockError, RwLock, RwLockReader};
 
@@ -184,4 +184,37 @@ fn the_cells_of_dead_handles_are_taken_over_also_if_the_heir_dies() {
         forget(handle);
     };
     survive_at(board, 2, &points, read_by_handle, reading, |board| _ = board.write());
+}
+
+/// The cell of a dead that a writer is about to forget is kept for a new handle meanwhile.
+#[test]
+fn a_new_handle_in_the_cell_of_a_dead_keeps_no_writer_asleep() {
+    explore(2, || {
+        let (_region, [owner, writer, keeper]) = processes();
+        let board = board();
+        owner.act();
+        let mut dead = handle(&board);
+        forget(dead.read().expect("a new lock"));
+        forget(dead);
+        owner.die();
+        keeper.act();
+        keeper.sweep();
+        let thread = spawn(&writer, {
+            let board = Arc::clone(&board);
+            move || assert!(!board.write(), "a reader poisons nothing")
+        });
+        let heir = handle(&board);
+        thread.join().unwrap();
+        drop(heir);
+    });
+}
+
+#[test]
+fn a_writer_that_dies_ending_the_bias_leaves_whole_data_and_no_way_past_the_next() {
+    let points = ["rwlock.write.after_bias", "rwlock.write.after_barrier", "rwlock.write.after_shut"];
+    let handle_and_write = |board: &Board| {
+        read_by_handle(board);
+        board.write();
+    };
+    survive_at(board, 2, &points, |board| assert!(!board.write()), nothing, handle_and_write);
 }
