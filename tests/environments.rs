@@ -14,9 +14,12 @@ use shmkit::{
     ChannelOptions, Error, Receiver, RecvError, Region, RegionOptions, Sender, UntrustedEnd, UntrustedRegion,
 };
 
-use common::{Child, Name, Net, Parent, Party, Stage, become_nobody, fork, party, prompt, roles, unshare_pids};
+use common::{
+    Child, Name, Net, Parent, Party, Stage, answer, become_nobody, fork, now_ns, obey, party, prompt, roles,
+    share_memory, threads_named, unshare_pids, until,
+};
 
-roles!(party, filtered, forbidden, without_proc, without_proc_alone, other_namespace);
+roles!(party, filtered, forbidden, robbed, outlived, without_proc, without_proc_alone, other_namespace);
 
 // System calls that are not to be had.
 
@@ -72,6 +75,46 @@ fn one_who_asked_for_a_membarrier_would_not_have_come_through() {
     let mut forbidden = Child::spawn("forbidden", &[]);
 
     assert_eq!(forbidden.reap().signal(), Some(libc::SIGSYS));
+}
+
+// A keeper that is killed alone, as a filter may do, and a process that lives on.
+
+/// Lets a filter kill the keeper, which is the only one to sleep from now on.
+fn rob_of_keeper() {
+    keep_away(libc::SYS_futex_waitv, SeccompAction::KillThread);
+    // It looks whenever there is another region, and wants to sleep again.
+    std::mem::forget(Region::anonymous(1).expect("a region"));
+    until("the end of the keeper", || threads_named(std::process::id(), "shmkit-keeper").is_empty());
+}
+
+// Takes part, and has lost its keeper.
+fn robbed(parent: &mut Parent) {
+    let stage = Stage::open(parent.argument(0));
+    rob_of_keeper();
+    answer(parent, now_ns(), "here");
+    obey(parent, &stage);
+}
+
+// Is a party whose address space outlives it.
+fn outlived(parent: &mut Parent) {
+    share_memory(parent.socket());
+    party(parent);
+}
+
+#[test]
+fn a_death_behind_one_who_has_lost_its_keeper_is_proven_all_the_same() {
+    let stage = Stage::create();
+    // In the order of the table: the first one is to tell of the other two, of whom one lives and one never gives its claim up.
+    let mut heir = Party::join_as("party", Net::On, &stage);
+    let _robbed = Party::join_as("robbed", Net::On, &stage);
+    let mut owner = Party::join_as("outlived", Net::On, &stage);
+    owner.ask("lock");
+    heir.fall_asleep("pass");
+
+    let start = owner.kill();
+
+    assert_eq!(heir.soon(start), "poisoned OwnerDied");
+    assert_eq!(stage.region.rescues(), 0);
 }
 
 // No /proc.

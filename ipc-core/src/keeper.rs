@@ -34,7 +34,7 @@ use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mapped::{Claim, Mapped};
-use crate::participants::{Participants, WAITERS};
+use crate::participants::{Participants, Question, WAITERS};
 use crate::proof;
 use crate::shim::futex::{FutexWord, Woken};
 use crate::shim::let_run;
@@ -262,8 +262,10 @@ impl Keeper {
         for (slot, region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
-            let watch = participants.watch(*me, roster, |index, patiently| {
-                if patiently { proof::is_dead_soon(region, index) } else { proof::is_released(region, index) }
+            let watch = participants.watch(*me, roster, |index, question| match question {
+                Question::DeadSoon => proof::is_dead_soon(region, index),
+                Question::Dead => proof::is_dead(region, index),
+                Question::Released => proof::is_released(region, index),
             });
             words.push(RawWord { address: participants.roster_word().address(), expected: roster });
             if let Some((index, liveness)) = watch.target {
