@@ -12,24 +12,28 @@
 //! the last one that is listed, which then loses its memory. That the list ends early at a thread that is released while the kernel stands on it does no harm:
 //! 2 finds more. Nor does a number that is given out once more: the kernel gives the new thread's folder another inode.
 //!
+//! All questions but the first list are asked by path, of which nobody can put another in its place. The folder that is listed may have become another one, if another thread closes all descriptors,
+//! as daemons do, and opens something else: what that holds is not there under the path, with the same inode.
+//!
 //! The fewer questions, the better: the dying process waits for the CPU meanwhile, and while the kernel takes gigabytes apart on another one, each was seen to take 50 microseconds.
 
 use core::ops::Range;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, OsStr};
 use std::fs;
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
-use nix::fcntl::{self, AtFlags, OFlag};
+use nix::fcntl;
 use nix::sys::signal;
-use nix::sys::stat::{self, Mode};
 use nix::unistd::Pid;
 
 use crate::config;
+use crate::sys::file::{self, OwnFile};
 
 /// Whether process `pid` of our own PID namespace has certainly given up its memory: no thread of it can store any more.
 ///
@@ -39,43 +43,53 @@ pub(crate) fn has_no_memory(pid: u32) -> bool {
     let Some(signed) = libc::pid_t::try_from(pid).ok().filter(|pid| *pid > 0 && config::get().proc) else {
         return false;
     };
-    let Ok(tasks) = fs::File::open(format!("/proc/{pid}/task")) else {
+    let path = PathBuf::from(format!("/proc/{pid}/task"));
+    let Ok(folder) = open(&path) else {
         // Not the absence of /proc/PID: a /proc mounted with `hidepid` hides living processes of other users.
         return signal::kill(Pid::from_raw(signed), None) == Err(Errno::ESRCH);
     };
+    is_proven(&path, &folder)
+}
+
+/// The folder of the threads of a process.
+fn open(path: &Path) -> io::Result<OwnFile> {
+    let folder = OwnedFd::from(fs::File::open(path)?);
+    let id = file::status(&folder)?.id;
+    Ok(OwnFile::new(folder, id))
+}
+
+/// Whether none of the threads that have their folders at `path`, as listed by `folder`, has memory.
+fn is_proven(path: &Path, folder: &OwnFile) -> bool {
     // The living are asked about most often, and one thread that has memory is answer enough.
-    let without_memory = |thread: io::Result<Entry>| thread.ok().filter(|thread| has_thread_no_memory(&tasks, thread));
-    let Some(threads) = Entries::of(&tasks).map(without_memory).collect::<Option<Vec<_>>>() else {
+    let without_memory = |thread: io::Result<Entry>| thread.ok().filter(|thread| has_thread_no_memory(path, thread));
+    // A set: two folders in the place of one may list a thread twice.
+    let Some(threads) = Entries::of(folder).map(without_memory).collect::<Option<BTreeSet<_>>>() else {
         return false;
     };
     // The kernel counts threads as folders: two links and one for each.
     let is_counted = |folder: fs::Metadata| folder.nlink() == threads.len() as u64 + 2;
     !threads.is_empty()
-        && tasks.metadata().is_ok_and(is_counted)
-        && threads.iter().all(|thread| is_still_there(&tasks, thread))
+        && fs::metadata(path).is_ok_and(is_counted)
+        && threads.iter().all(|thread| is_still_there(path, thread))
 }
 
 /// Whether the listed thread has no address space any more; also if it is gone.
-fn has_thread_no_memory(tasks: &fs::File, thread: &Entry) -> bool {
+fn has_thread_no_memory(path: &Path, thread: &Entry) -> bool {
     // The question after its program comes first: it takes no reference to the memory. Whoever reads `statm` does, and if the
     // thread dies at that moment, it is the reader who has to tear down what may be gigabytes.
-    match fcntl::readlinkat(tasks, &thread.name.join("exe")) {
+    match fcntl::readlink(&path.join(&thread.name).join("exe")) {
         Ok(_) => false,
         // Without memory there is no program.
         Err(Errno::ENOENT) => true,
         // That of another user's process may not be asked for.
-        Err(_) => statm(tasks, thread).is_ok_and(|sizes| sizes.split_whitespace().all(|size| size == "0")),
+        Err(_) => fs::read_to_string(path.join(&thread.name).join("statm"))
+            .is_ok_and(|sizes| sizes.split_whitespace().all(|size| size == "0")),
     }
 }
 
 /// Whether the very thread that was listed is there, and not another one that has its number by now.
-fn is_still_there(tasks: &fs::File, thread: &Entry) -> bool {
-    stat::fstatat(tasks, &thread.name, AtFlags::empty()).is_ok_and(|folder| folder.st_ino == thread.inode)
-}
-
-fn statm(tasks: &fs::File, thread: &Entry) -> io::Result<String> {
-    let file = fcntl::openat(tasks, &thread.name.join("statm"), OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
-    io::read_to_string(fs::File::from(file))
+fn is_still_there(path: &Path, thread: &Entry) -> bool {
+    fs::metadata(path.join(&thread.name)).is_ok_and(|folder| folder.ino() == thread.inode)
 }
 
 /// What a folder holds.
@@ -87,13 +101,13 @@ struct Entry {
 
 /// The entries of a folder, without those that begin with a dot, as the kernel lists them.
 struct Entries<'a> {
-    folder: &'a fs::File,
+    folder: &'a OwnFile,
     records: [u8; 1024],
     unread: Range<usize>,
 }
 
 impl<'a> Entries<'a> {
-    fn of(folder: &'a fs::File) -> Self {
+    fn of(folder: &'a OwnFile) -> Self {
         Self { folder, records: [0; 1024], unread: 0..0 }
     }
 
@@ -256,6 +270,19 @@ mod tests {
     }
 
     #[test]
+    fn threads_that_are_listed_by_a_folder_of_other_things_prove_nothing() {
+        let path = std::env::temp_dir().join(format!("shmkit-tasks-{}", Pid::this()));
+        // As many as this process may have threads, and none of them has a program there.
+        fs::create_dir_all(path.join("1")).expect("a folder");
+        fs::create_dir_all(path.join("2")).expect("a folder");
+
+        let proven = open(&path).map(|folder| is_proven(Path::new("/proc/self/task"), &folder));
+        fs::remove_dir_all(&path).expect("it is ours");
+
+        assert!(!proven.expect("a folder"));
+    }
+
+    #[test]
     fn all_entries_of_a_long_folder_are_found() {
         let folder = std::env::temp_dir().join(format!("shmkit-entries-{}", Pid::this()));
         fs::create_dir(&folder).expect("a folder");
@@ -268,7 +295,7 @@ mod tests {
             })
             .collect();
 
-        let found: io::Result<Vec<_>> = fs::File::open(&folder).and_then(|folder| Entries::of(&folder).collect());
+        let found: io::Result<Vec<_>> = open(&folder).and_then(|folder| Entries::of(&folder).collect());
         fs::remove_dir_all(&folder).expect("it is ours");
 
         let mut found = found.expect("its entries");
