@@ -82,9 +82,13 @@ fn has_thread_no_memory(path: &Path, thread: &Entry) -> bool {
         // Without memory there is no program.
         Err(Errno::ENOENT) => true,
         // That of another user's process may not be asked for.
-        Err(_) => fs::read_to_string(path.join(&thread.name).join("statm"))
-            .is_ok_and(|sizes| sizes.split_whitespace().all(|size| size == "0")),
+        Err(_) => fs::read_to_string(path.join(&thread.name).join("statm")).is_ok_and(|sizes| is_nothing(&sizes)),
     }
+}
+
+/// Whether this is what `statm` says of one without memory. Another file, if the descriptor has become one, says something else; or nothing.
+fn is_nothing(sizes: &str) -> bool {
+    sizes == "0 0 0 0 0 0 0\n"
 }
 
 /// Whether the very thread that was listed is there, and not another one that has its number by now.
@@ -280,6 +284,18 @@ mod tests {
         fs::remove_dir_all(&path).expect("it is ours");
 
         assert!(!proven.expect("a folder"));
+    }
+
+    #[test]
+    fn nothing_but_sizes_of_zero_says_that_a_thread_has_no_memory() {
+        let child = child(true, || rest());
+        let sizes = |pid: Pid| fs::read_to_string(format!("/proc/{pid}/statm")).expect("a child that is not reaped");
+
+        assert!(soon(|| is_nothing(&sizes(child.0))), "its first thread ends");
+
+        assert!(!is_nothing(&sizes(Pid::this())));
+        assert!(!is_nothing(""), "as an empty file");
+        assert!(!is_nothing("0\n"), "as a file that holds a number");
     }
 
     #[test]
