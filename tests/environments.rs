@@ -9,20 +9,30 @@ use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
-use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch};
+use seccompiler::{
+    BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition, SeccompFilter, SeccompRule, TargetArch,
+};
 use shmkit::{
     ChannelOptions, Error, Receiver, RecvError, Region, RegionOptions, Sender, UntrustedEnd, UntrustedRegion,
 };
 
-use common::{Child, Name, Net, Parent, Party, Stage, become_nobody, fork, party, prompt, roles, unshare_pids};
+use common::{
+    Child, Name, Net, Parent, Party, Stage, answer, become_nobody, fork, now_ns, obey, party, prompt, roles,
+    share_memory, threads_named, unshare_pids, until,
+};
 
-roles!(party, filtered, forbidden, without_proc, without_proc_alone, other_namespace);
+roles!(party, filtered, forbidden, robbed, robbed_before, outlived, without_proc, without_proc_alone, other_namespace);
 
 // System calls that are not to be had.
 
 /// From now on, this comes of the system call.
 fn keep_away(call: libc::c_long, action: SeccompAction) {
-    let rules: BTreeMap<_, _> = [(call, Vec::new())].into();
+    keep_away_if(call, Vec::new(), action);
+}
+
+/// From now on, this comes of the system call if one of the rules is met, or if there are none.
+fn keep_away_if(call: libc::c_long, rules: Vec<SeccompRule>, action: SeccompAction) {
+    let rules: BTreeMap<_, _> = [(call, rules)].into();
     let arch: TargetArch = std::env::consts::ARCH.try_into().expect("a known architecture");
     let filter = SeccompFilter::new(rules, SeccompAction::Allow, action, arch).expect("a filter");
     let program: BpfProgram = filter.try_into().expect("a program");
@@ -72,6 +82,82 @@ fn one_who_asked_for_a_membarrier_would_not_have_come_through() {
     let mut forbidden = Child::spawn("forbidden", &[]);
 
     assert_eq!(forbidden.reap().signal(), Some(libc::SIGSYS));
+}
+
+// A keeper that is killed alone, as a filter may do, and a process that lives on.
+
+/// Lets a filter kill the keeper, which is the only one to sleep on several words from now on.
+fn rob_of_keeper() {
+    let several = SeccompCondition::new(1, SeccompCmpArgLen::Dword, SeccompCmpOp::Ge, 2).expect("a condition");
+    let rules = vec![SeccompRule::new(vec![several]).expect("a rule")];
+    keep_away_if(libc::SYS_futex_waitv, rules, SeccompAction::KillThread);
+    // It looks whenever there is another region, and wants to sleep again.
+    let _another = Region::anonymous(1).expect("a region");
+    until("the end of the keeper", || threads_named(std::process::id(), "shmkit-keeper").is_empty());
+}
+
+// Takes part, and has lost its keeper.
+fn robbed(parent: &mut Parent) {
+    let stage = Stage::open(parent.argument(0));
+    rob_of_keeper();
+    answer(parent, now_ns(), "here");
+    obey(parent, &stage);
+}
+
+// The same, but it lost the keeper before.
+fn robbed_before(parent: &mut Parent) {
+    rob_of_keeper();
+    party(parent);
+}
+
+// Is a party whose address space outlives it.
+fn outlived(parent: &mut Parent) {
+    share_memory(parent.socket());
+    party(parent);
+}
+
+#[test]
+fn a_death_behind_one_who_has_lost_its_keeper_is_proven_all_the_same() {
+    let stage = Stage::create();
+    // In the order of the table: the first one is to tell of the other two, of whom one lives and one never gives its claim up.
+    let mut heir = Party::join_as("party", Net::On, &stage);
+    let _robbed = Party::join_as("robbed", Net::On, &stage);
+    let mut owner = Party::join_as("outlived", Net::On, &stage);
+    owner.ask("lock");
+    heir.fall_asleep("pass");
+
+    let start = owner.kill();
+
+    assert_eq!(heir.soon(start), "poisoned OwnerDied");
+    assert_eq!(stage.region.rescues(), 0);
+}
+
+#[test]
+fn the_death_of_one_who_has_lost_its_keeper_before_it_came_is_told() {
+    let stage = Stage::create();
+    let mut heir = Party::join_as("party", Net::On, &stage);
+    let mut owner = Party::join_as("robbed_before", Net::On, &stage);
+    owner.ask("lock");
+    heir.fall_asleep("pass");
+
+    let start = owner.kill();
+
+    assert_eq!(heir.soon(start), "poisoned OwnerDied");
+    assert_eq!(stage.region.rescues(), 0);
+}
+
+#[test]
+fn one_who_has_lost_its_keeper_leaves_regions_that_it_came_to_before_and_after() {
+    let stage = Stage::create();
+    for role in ["robbed", "robbed_before"] {
+        let mut party = Child::spawn_with(Net::On, role, &[stage.name()]);
+        party.hear();
+
+        party.tell("end");
+
+        party.finish();
+        assert_eq!(stage.pids().len(), 1);
+    }
 }
 
 // No /proc.

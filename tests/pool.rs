@@ -1,5 +1,7 @@
 //! Pools: what everybody does with them.
 
+#![cfg(feature = "process")]
+
 mod common;
 
 use std::sync::OnceLock;

@@ -1,5 +1,7 @@
 //! Pools: what calls back when something is done.
 
+#![cfg(feature = "process")]
+
 mod common;
 
 use std::sync::{Arc, mpsc};

@@ -1,5 +1,7 @@
 //! A pool of so many workers that several threads look after them. It is alone in its process: its threads are told by their names.
 
+#![cfg(feature = "process")]
+
 mod common;
 
 use std::process;

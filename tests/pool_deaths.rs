@@ -1,5 +1,7 @@
 //! Pools whose workers, or owners, die.
 
+#![cfg(feature = "process")]
+
 mod common;
 
 use std::collections::BTreeMap;

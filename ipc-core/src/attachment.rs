@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::identity::{self, Token};
 use crate::keeper::Seat;
 use crate::mapped::Mapped;
-use crate::participants::{Card, NAME_LEN, News, OWNER_DIED, Participants, UNWATCHED};
+use crate::participants::{Card, NAME_LEN, News, Participants, UNWATCHED};
 use crate::proof;
 use crate::registry::{self, Registry};
 use crate::sys::file::{self, Lock};
@@ -223,9 +223,7 @@ impl Attachment {
         let is_parents = || !identity::drawn().is_some_and(|own| own.is_same_process(mine.token));
         let is_whole = self.region.check_size().is_ok();
         if let Some(seat) = &mine.seat {
-            let participants = self.participants();
-            let liveness = participants.liveness_word(mine.index);
-            seat.close(|| is_parents() || is_whole && liveness.load(Relaxed) & OWNER_DIED != 0);
+            seat.close(is_parents);
         }
         if is_parents() {
             mine.forget();

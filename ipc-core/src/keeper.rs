@@ -10,8 +10,8 @@
 //! a node, and at a constant distance from it the `liveness` word of this process in that region:
 //!
 //! ```text
-//! pages:  | head | node page 0 | node page 1 | ... | (unused) | window 0 | window 1 | ...
-//!                    |<------------- futex_offset ------------->|
+//! pages:  | head, life, front | node page 0 | node page 1 | ... | end | window 0 | window 1 | ...
+//!                                 |<------------- futex_offset ------------>|
 //! ```
 //!
 //! A window is the page of the region with the liveness word, mapped a second time. Nodes are private to the process: the
@@ -19,12 +19,16 @@
 //! memory, which is not reaped before the walk. Windows are replaced, never unmapped. One store links a node, and one unlinks
 //! it, so the process may die between any two instructions.
 //!
+//! A keeper may also be killed alone, by a filter (seccomp) for example. Its process would not be missed in the regions that it came to after that, and would wait for ever for the keeper to
+//! get off their words. So two nodes come before those of regions: `life`, for which the kernel marks the word `end` in this process, and `front`. Whoever has linked a node behind `front` and finds `end`
+//! unmarked has done so before the kernel went on to `front`, and so in time. `end` is inherited by forked children, who may have to find out that the keeper that they wait for is none of theirs.
+//!
 //! The walk also ends at a window that is not there any more, because somebody has cut the file. That cannot happen to an anonymous region, whose
 //! nodes therefore come first; and a region whose peers are not trusted has no node at all.
 
 use core::ffi::c_void;
-use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use core::sync::atomic::{AtomicPtr, AtomicU32};
+use core::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
+use core::sync::atomic::{AtomicPtr, AtomicU32, fence};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak, mpsc};
 use std::time::Duration;
@@ -34,7 +38,7 @@ use crate::crash_point;
 use crate::deadline::Deadline;
 use crate::error::Error;
 use crate::mapped::{Claim, Mapped};
-use crate::participants::{Participants, WAITERS};
+use crate::participants::{OWNER_DIED, Participants, Question, WAITERS};
 use crate::proof;
 use crate::shim::futex::{FutexWord, Woken};
 use crate::shim::let_run;
@@ -48,6 +52,10 @@ const SLOTS: usize = (MAX_WORDS - 8) / 2;
 
 /// What a keeper needs of its stack; the mapping has a guard page on top.
 const STACK: usize = 48 * 1024;
+
+/// Where in the first page the nodes are that are always linked.
+const LIFE: usize = 64;
+const FRONT: usize = LIFE + size_of::<*mut c_void>();
 
 /// How soon a keeper looks again for an unconfirmed death, at first and at last; and for those who have no keeper.
 const FIRST_RETRY: Duration = Duration::from_micros(100);
@@ -99,6 +107,7 @@ impl Seat {
     /// Finds a keeper among `keepers` for the participant of `region` that `claim` makes of this process, or starts one. From
     /// here on, the death of the process marks the liveness word, as soon as that holds [`liveness`](Self::liveness).
     pub(crate) fn take(keepers: &mut Vec<Arc<Keeper>>, region: &Mapped, claim: &Claim) -> Result<Self, Error> {
+        keepers.retain(|keeper| !keeper.has_ended());
         for keeper in keepers.iter() {
             if let Some(seat) = Keeper::seat(keeper, region, claim)? {
                 return Ok(seat);
@@ -106,7 +115,7 @@ impl Seat {
         }
         let keeper = Keeper::start()?;
         keepers.push(Arc::clone(&keeper));
-        Keeper::seat(&keeper, region, claim)?.ok_or_else(|| io::Error::other("a new keeper is full").into())
+        Keeper::seat(&keeper, region, claim)?.ok_or_else(|| io::Error::other("a new keeper has no seat").into())
     }
 
     /// What the liveness word of the participant has to be.
@@ -131,8 +140,8 @@ impl Seat {
     }
 
     /// Lets the keeper wait on nothing of the region any more, before the participant leaves it: a wake-up that found the keeper
-    /// afterwards would be lost to the others. Waits for that, unless `is_gone` says that there is no such keeper any more.
-    pub(crate) fn close(&self, is_gone: impl Fn() -> bool) {
+    /// afterwards would be lost to the others. Waits for that, unless the keeper has ended, or `is_parents` says that it is that of a parent process.
+    pub(crate) fn close(&self, is_parents: impl Fn() -> bool) {
         if let Some(kept) = &mut self.keeper.lock()[self.slot] {
             kept.region = Weak::new();
         }
@@ -140,7 +149,7 @@ impl Seat {
         loop {
             // Acquire pairs with the Release in `look`.
             let seen = self.keeper.seen.load(Acquire);
-            if seen.wrapping_sub(told) as i32 >= 0 || is_gone() {
+            if seen.wrapping_sub(told) as i32 >= 0 || self.keeper.has_ended() || is_parents() {
                 return;
             }
             let word = RawWord { address: self.keeper.seen.address(), expected: seen };
@@ -173,6 +182,11 @@ fn window(slot: usize) -> usize {
     node_page(slot) + futex_offset()
 }
 
+/// The address of a node, as other nodes have it.
+fn address(node: &AtomicPtr<c_void>) -> *mut c_void {
+    core::ptr::from_ref(node).cast_mut().cast()
+}
+
 fn futex_offset() -> usize {
     (1 + SLOTS) * page_size()
 }
@@ -180,6 +194,7 @@ fn futex_offset() -> usize {
 impl Keeper {
     fn start() -> Result<Arc<Self>, Error> {
         let pages = Mapping::unforked(2 * (1 + SLOTS) * page_size())?;
+        pages.inherit_page(futex_offset())?;
         let keeper = Arc::new(Self {
             pages,
             thread: AtomicU32::new(0),
@@ -188,10 +203,13 @@ impl Keeper {
             regions: Mutex::new([const { None }; SLOTS]),
         });
         let head = keeper.pages.base().cast::<RobustListHead>();
+        let [life, front] = [LIFE, FRONT].map(|offset| keeper.node_at(offset));
+        life.store(address(front), Relaxed);
+        front.store(head.cast(), Relaxed);
         // SAFETY: the first page is ours alone, page-aligned and large enough; nobody else knows it yet.
         unsafe {
             head.write(RobustListHead {
-                first: head.cast(),
+                first: address(life),
                 futex_offset: futex_offset() as libc::c_long,
                 pending: core::ptr::null_mut(),
             });
@@ -212,6 +230,7 @@ impl Keeper {
     fn live(&self, started: &mpsc::Sender<io::Result<()>>) {
         process::prepare_keeper_thread();
         self.thread.store(process::thread_id(), Relaxed);
+        self.end().store(process::thread_id(), Relaxed);
         // SAFETY: `pages` is never unmapped while this thread lives: it holds a reference to the keeper. Nodes are linked only
         // inside of it.
         let listed = unsafe { process::set_robust_list(self.pages.base().cast()) };
@@ -262,8 +281,10 @@ impl Keeper {
         for (slot, region, me) in &kept {
             let participants = region.participants();
             let roster = participants.roster();
-            let watch = participants.watch(*me, roster, |index, patiently| {
-                if patiently { proof::is_dead_soon(region, index) } else { proof::is_released(region, index) }
+            let watch = participants.watch(*me, roster, |index, question| match question {
+                Question::DeadSoon => proof::is_dead_soon(region, index),
+                Question::Dead => proof::is_dead(region, index),
+                Question::Released => proof::is_released(region, index),
             });
             words.push(RawWord { address: participants.roster_word().address(), expected: roster });
             if let Some((index, liveness)) = watch.target {
@@ -317,7 +338,18 @@ impl Keeper {
         self.regions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes a free slot, if there is one, and links its node.
+    /// Whether the thread has ended. It ends with its process, or is killed alone.
+    fn has_ended(&self) -> bool {
+        self.end().load(Relaxed) & OWNER_DIED != 0
+    }
+
+    /// The word that the kernel marks when the thread ends: its id before that.
+    fn end(&self) -> &AtomicU32 {
+        // SAFETY: inside `pages`, in the page between nodes and windows, aligned, alive with `self`, and only ever accessed atomically, by us and the kernel.
+        unsafe { &*self.pages.base().add(LIFE + futex_offset()).cast() }
+    }
+
+    /// Takes a free slot, if there is one and the thread lives, and links its node.
     fn seat(this: &Arc<Self>, region: &Mapped, claim: &Claim) -> Result<Option<Seat>, Error> {
         let mut regions = this.lock();
         let Some(slot) = regions.iter().position(Option::is_none) else {
@@ -327,34 +359,46 @@ impl Keeper {
         this.pages.replace_page(window(slot), &claim.file, page)?;
         crash_point!("keeper.seat.before_link");
         this.link(slot, offset, region.is_anonymous());
+        // SeqCst: with less, `end` might be read before the node is linked. The kernel marks it before it goes on, with a full barrier.
+        fence(SeqCst);
+        if this.has_ended() {
+            this.unlink(slot, offset);
+            this.pages.clear_page(window(slot))?;
+            return Ok(None);
+        }
         regions[slot] = Some(Kept::new(Weak::new(), claim.index));
         Ok(Some(Seat { keeper: Arc::clone(this), slot, offset }))
     }
 
-    /// The pointer that a node, or the head, consists of.
+    /// The node of a region.
     fn node(&self, slot: usize, offset: usize) -> &AtomicPtr<c_void> {
-        // SAFETY: inside `pages`, aligned like the liveness word it stands for, alive with `self`, and only ever accessed
-        // atomically, by us and the kernel.
-        unsafe { &*self.pages.base().add(node_page(slot) + offset).cast() }
+        self.node_at(node_page(slot) + offset)
     }
 
-    fn first(&self) -> &AtomicPtr<c_void> {
-        // SAFETY: the head begins with the pointer to the first node; as in `node`.
-        unsafe { &*self.pages.base().cast() }
+    /// The pointer that a node consists of: at a multiple of its size, before the windows.
+    fn node_at(&self, offset: usize) -> &AtomicPtr<c_void> {
+        // SAFETY: inside `pages`, aligned, as the liveness word that it stands for is to 64, alive with `self`, and only ever accessed
+        // atomically, by us and the kernel.
+        unsafe { &*self.pages.base().add(offset).cast() }
+    }
+
+    /// The node that those of regions come after.
+    fn front(&self) -> &AtomicPtr<c_void> {
+        self.node_at(FRONT)
     }
 
     /// Links a node: as the first, or as the last.
     fn link(&self, slot: usize, offset: usize, as_first: bool) {
         let node = self.node(slot, offset);
-        let before = if as_first { self.first() } else { self.last() };
+        let before = if as_first { self.front() } else { self.last() };
         node.store(before.load(Relaxed), Relaxed);
-        // The kernel walks only after this process has ended; Release keeps the compiler from exchanging the two stores.
-        before.store(core::ptr::from_ref(node).cast_mut().cast(), Release);
+        // The kernel walks when the thread has ended, mostly with this process: Release keeps it from a node that leads nowhere yet.
+        before.store(address(node), Release);
     }
 
-    /// The last node, or the head if there is none.
+    /// The last node.
     fn last(&self) -> &AtomicPtr<c_void> {
-        let mut last = self.first();
+        let mut last = self.front();
         // As in `unlink`.
         for _ in 0..SLOTS {
             let next = last.load(Relaxed);
@@ -369,8 +413,8 @@ impl Keeper {
 
     fn unlink(&self, slot: usize, offset: usize) {
         let node = self.node(slot, offset);
-        let address: *mut c_void = core::ptr::from_ref(node).cast_mut().cast();
-        let mut before = self.first();
+        let address = address(node);
+        let mut before = self.front();
         // Every slot has at most one node, so a list of more is not ours.
         for _ in 0..SLOTS {
             let next = before.load(Relaxed);

@@ -16,7 +16,7 @@ use crate::identity::{self, Token};
 use crate::layout::{Fixed, Layout};
 use crate::participants::{Entry, Participants};
 use crate::registry;
-use crate::sys::file::{self, FileId, Lock};
+use crate::sys::file::{self, FileId, Lock, OwnFile};
 use crate::sys::map::{Mapping, Wishes, page_size};
 
 /// The byte of the file whose lock orders openers (shared) against those who unlink (exclusive). Beyond every region's end.
@@ -41,9 +41,7 @@ pub(crate) struct Claim {
 #[derive(Debug)]
 pub(crate) struct Mapped {
     memory: Memory,
-    /// Closed only if it still is the file of the region.
-    file: ManuallyDrop<OwnedFd>,
-    id: FileId,
+    file: OwnFile,
     path: Option<CString>,
     layout: Layout,
     /// What has been given out of a region whose peers are not trusted. Locked only under the registry's lock.
@@ -55,8 +53,8 @@ impl Mapped {
     pub(crate) fn create(file: OwnedFd, path: Option<CString>, layout: Layout, wishes: Wishes) -> Result<Self, Error> {
         let id = file::status(&file)?.id;
         let mapping = Mapping::shared(&file, layout.size, wishes)?;
-        let mapped =
-            Self { memory: Memory::Ours(mapping), file: ManuallyDrop::new(file), id, path, layout, grants: None };
+        let file = OwnFile::new(file, id);
+        let mapped = Self { memory: Memory::Ours(mapping), file, path, layout, grants: None };
         mapped.layout.write(mapped.fixed());
         Ok(mapped)
     }
@@ -76,14 +74,8 @@ impl Mapped {
         // SAFETY: the mapping has at least the size of `Fixed`, is page-aligned and alive; `Fixed` holds nothing but atomics.
         let fixed = unsafe { &*mapping.base().cast::<Fixed>() };
         let layout = Layout::read(fixed, size)?;
-        Ok(Self {
-            memory: Memory::Ours(mapping),
-            file: ManuallyDrop::new(file),
-            id: status.id,
-            path,
-            layout,
-            grants: None,
-        })
+        let file = OwnFile::new(file, status.id);
+        Ok(Self { memory: Memory::Ours(mapping), file, path, layout, grants: None })
     }
 
     /// The region in the first bytes of `file`, which somebody else has mapped, or makes it there: `new` is its layout. The lock on the name
@@ -123,7 +115,8 @@ impl Mapped {
             Layout::read(fixed, size)?
         };
         let memory = Memory::Foreign(memory.take().ok_or(Error::Busy)?);
-        Ok(Self { memory, file: ManuallyDrop::new(file), id: status.id, path: None, layout, grants: None })
+        let file = OwnFile::new(file, status.id);
+        Ok(Self { memory, file, path: None, layout, grants: None })
     }
 
     /// The same region, whose peers are to be trusted or not.
@@ -165,7 +158,7 @@ impl Mapped {
     }
 
     pub(crate) fn id(&self) -> FileId {
-        self.id
+        self.file.id()
     }
 
     pub(crate) fn path(&self) -> Option<&CString> {
@@ -211,7 +204,7 @@ impl Mapped {
     pub(crate) fn check_size(&self) -> Result<(), Error> {
         let expected = self.layout.size as u64;
         // Without our descriptor there is nobody to ask.
-        let status = file::status(&*self.file).ok().filter(|status| status.id == self.id);
+        let status = file::status(&self.file).ok().filter(|status| status.id == self.id());
         match status {
             Some(status) if status.size < expected => Err(Error::WrongSize { expected, found: status.size }),
             _ => Ok(()),
@@ -259,21 +252,20 @@ impl Mapped {
 
     /// Opens the file of the region anew.
     pub(crate) fn reopen(&self) -> Result<OwnedFd, Error> {
-        Ok(file::reopen(&*self.file, self.id, self.path.as_deref())?)
+        Ok(file::reopen(&self.file, self.id(), self.path.as_deref())?)
     }
 
     /// Whether nobody holds the claim on entry `index`: no address space in which its owner lived exists any more. `None` if that
     /// cannot be told.
     pub(crate) fn is_unclaimed(&self, index: usize) -> Option<bool> {
-        let is_ours = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id);
         let is_unlocked = |file: &OwnedFd| file::is_unlocked(file, Self::claim_byte(index)).ok();
-        if is_ours(&self.file) {
-            // Ours before and after: nobody has exchanged it in between.
-            return is_unlocked(&self.file).filter(|_| is_ours(&self.file));
+        if self.file.is_ours() {
+            return is_unlocked(&self.file).filter(|_| self.file.is_ours());
         }
         // Somebody has closed our descriptor, as daemons do, and may have opened another file in its place. Without a name, or
         // with one that is another file's by now, there is no proof.
-        let file = file::open(self.path.as_ref()?).ok().filter(is_ours)?;
+        let is_the_region = |file: &OwnedFd| file::status(file).is_ok_and(|status| status.id == self.id());
+        let file = file::open(self.path.as_ref()?).ok().filter(is_the_region)?;
         is_unlocked(&file)
     }
 
@@ -350,15 +342,6 @@ impl Drop for Foreign {
         if self.mapped_by.is_some_and(is_own) {
             // SAFETY: dropped once, here, and not used again.
             unsafe { ManuallyDrop::drop(&mut self.keep_alive) };
-        }
-    }
-}
-
-impl Drop for Mapped {
-    fn drop(&mut self) {
-        if file::status(&*self.file).is_ok_and(|status| status.id == self.id) {
-            // SAFETY: dropped once, here, and not used again.
-            unsafe { ManuallyDrop::drop(&mut self.file) };
         }
     }
 }

@@ -120,6 +120,17 @@ pub(crate) struct Card {
     pub(crate) name: [u8; NAME_LEN],
 }
 
+/// What a keeper asks of one who may be dead; see `proof`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Question {
+    /// It is the one who is to tell: whether this is proven in a moment.
+    DeadSoon,
+    /// It is, and has been patient before: whether this is proven.
+    Dead,
+    /// Somebody else is: whether the claim is free.
+    Released,
+}
+
 /// What a keeper has to do next for one region.
 #[derive(Debug)]
 pub(crate) struct Watch {
@@ -133,6 +144,17 @@ pub(crate) struct Watch {
     pub(crate) unwatched: bool,
     /// Somebody's keeper has not looked at the present roster yet: do not rely on the ring.
     pub(crate) unsettled: bool,
+}
+
+impl Watch {
+    /// What to ask of the next one who may be dead.
+    fn question(&self) -> Question {
+        match self.target {
+            Some(_) => Question::Released,
+            None if self.unconfirmed => Question::Dead,
+            None => Question::DeadSoon,
+        }
+    }
 }
 
 /// The participants of one region.
@@ -272,9 +294,9 @@ impl Participants<'_> {
     }
 
     /// What the keeper of participant `me`, which sleeps on nothing, has to watch at the state `roster` of the roster; looks at
-    /// everybody and announces those that `is_dead` confirms. If there were any, the other keepers are still to be [told](Self::tell_keepers). It is asked to be patient, the
-    /// second argument, about the first one only that this keeper is to tell of: others are patient about others.
-    pub(crate) fn watch(&self, me: usize, roster: u32, mut is_dead: impl FnMut(usize, bool) -> bool) -> Watch {
+    /// everybody and announces those of whom `is_so` answers its question with yes. If there were any, the other keepers are still to be [told](Self::tell_keepers). This keeper is
+    /// to tell of all up to the next one alive, and is patient about one of them only.
+    pub(crate) fn watch(&self, me: usize, roster: u32, mut is_so: impl FnMut(usize, Question) -> bool) -> Watch {
         let mut watch = Watch { target: None, woken: None, unconfirmed: false, unwatched: false, unsettled: false };
         if self.entries[me].seen.load(Relaxed) != roster {
             self.entries[me].seen.store(roster, Release);
@@ -301,7 +323,7 @@ impl Participants<'_> {
                 watch.unsettled |= self.entries[index].seen.load(Acquire) != roster;
             } else if liveness == UNWATCHED && watch.target.is_some() {
                 // Those between look regularly.
-            } else if is_dead(index, watch.target.is_none() && !watch.unconfirmed) {
+            } else if is_so(index, watch.question()) {
                 announce(index, word);
             } else if liveness == UNWATCHED {
                 watch.unwatched = true;

@@ -15,6 +15,7 @@ pub(crate) mod rwlock;
 mod stage;
 mod sys;
 mod talker;
+#[cfg(feature = "process")]
 pub(crate) mod tasks;
 
 use std::thread;

@@ -198,6 +198,23 @@ impl Drop for Forked {
     }
 }
 
+/// Starts a process that has the memory of this one, and keeps it until nobody is at the other end of `socket` any more.
+pub(crate) fn share_memory(socket: impl AsFd) {
+    extern "C" fn life(socket: *mut libc::c_void) -> i32 {
+        let mut poll = libc::pollfd { fd: socket as usize as i32, events: 0, revents: 0 };
+        // SAFETY: one pollfd that lives over the calls. A signal may end a call early.
+        unsafe {
+            while libc::poll(&raw mut poll, 1, -1) != 1 {}
+            libc::_exit(0);
+        }
+    }
+    let stack = Box::leak(Box::new([0_u128; 4096]));
+    let socket = socket.as_fd().as_raw_fd() as usize as *mut libc::c_void;
+    // SAFETY: the stack is nobody else's, for good, and aligned; the process has its own descriptors, and uses nothing else.
+    let started = unsafe { libc::clone(life, stack.as_mut_ptr_range().end.cast(), libc::CLONE_VM, socket) };
+    assert!(started > 0, "{}", std::io::Error::last_os_error());
+}
+
 /// Forks: the child, which gets 0, goes on from here like its parent. Only for roles; the child is to end by [`exit_now`].
 pub(crate) fn fork_here() -> u32 {
     // SAFETY: the child does nothing but what the library under test must survive, and ends by `_exit`.

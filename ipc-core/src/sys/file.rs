@@ -1,8 +1,10 @@
 //! Files: memory files, named files in /dev/shm, and kernel locks on bytes of them.
 
+use core::mem::ManuallyDrop;
+use core::ops::Deref;
 use std::ffi::{CStr, CString};
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use nix::errno::Errno;
 use nix::fcntl::{self, AT_FDCWD, AtFlags, FallocateFlags, FcntlArg, OFlag, SealFlag};
@@ -47,6 +49,53 @@ impl From<FileStat> for Status {
             size: u64::try_from(status.st_size).unwrap_or(0),
             is_linked: status.st_nlink != 0,
             is_file: SFlag::from_bits_truncate(status.st_mode) & SFlag::S_IFMT == SFlag::S_IFREG,
+        }
+    }
+}
+
+/// A descriptor of ours for longer than a moment. Somebody else may close it, as daemons do with all descriptors that they do not know, and open another file, which
+/// gets its number: that one is not closed on drop.
+#[derive(Debug)]
+pub(crate) struct OwnFile {
+    descriptor: ManuallyDrop<OwnedFd>,
+    id: FileId,
+}
+
+impl OwnFile {
+    /// The file with this `id`.
+    pub(crate) fn new(descriptor: OwnedFd, id: FileId) -> Self {
+        Self { descriptor: ManuallyDrop::new(descriptor), id }
+    }
+
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
+    /// Whether the descriptor still is that of the file. If it is before and after a question, nobody has exchanged it in between.
+    pub(crate) fn is_ours(&self) -> bool {
+        status(self).is_ok_and(|status| status.id == self.id)
+    }
+}
+
+impl Deref for OwnFile {
+    type Target = OwnedFd;
+
+    fn deref(&self) -> &OwnedFd {
+        &self.descriptor
+    }
+}
+
+impl AsFd for OwnFile {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+impl Drop for OwnFile {
+    fn drop(&mut self) {
+        if self.is_ours() {
+            // SAFETY: dropped once, here, and not used again.
+            unsafe { ManuallyDrop::drop(&mut self.descriptor) };
         }
     }
 }
@@ -231,5 +280,33 @@ fn flock(kind: i32, byte: u64) -> libc::flock {
         l_start: byte as libc::off_t,
         l_len: 1,
         l_pid: 0,
+    }
+}
+
+#[cfg(all(test, not(ipc_loom)))]
+mod tests {
+    use std::os::fd::FromRawFd;
+
+    use nix::unistd::dup2;
+
+    use super::*;
+
+    #[test]
+    fn a_file_that_somebody_has_opened_in_the_place_of_ours_stays_open() {
+        let descriptor = open(c"/dev/null").expect("a file");
+        let id = status(&descriptor).expect("an open file").id;
+        let mut ours = OwnFile::new(descriptor, id);
+        let others = create_memory(c"shmkit-test").expect("a file");
+        assert!(ours.is_ours());
+
+        dup2(&others, &mut ours.descriptor).expect("two open files");
+        assert!(!ours.is_ours());
+        let number = ours.as_raw_fd();
+        drop(ours);
+
+        // SAFETY: it is open, for nobody has closed it, and belongs to nobody else.
+        let left = unsafe { OwnedFd::from_raw_fd(number) };
+        let found = |file: &OwnedFd| status(file).expect("an open file").id;
+        assert_eq!(found(&left), found(&others));
     }
 }

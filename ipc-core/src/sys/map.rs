@@ -123,6 +123,14 @@ impl Mapping {
         core::mem::forget(self);
     }
 
+    /// Lets forked children inherit the page at `offset` of a mapping that they do not inherit otherwise.
+    pub(crate) fn inherit_page(&self, offset: usize) -> io::Result<()> {
+        self.page_at(offset)?;
+        // SAFETY: the page lies inside this mapping, which is ours, and the advice changes nothing for this process.
+        unsafe { madvise(self.base.byte_add(offset), page_size(), MmapAdvise::MADV_DOFORK)? };
+        Ok(())
+    }
+
     /// Replaces the page at `offset` by the page of `file` at `file_offset`, to read and write, not inherited.
     pub(crate) fn replace_page(&self, offset: usize, file: impl AsFd, file_offset: usize) -> io::Result<()> {
         let page = page_size();
