@@ -3,7 +3,7 @@
 //! All others that are not ours are peers.
 
 use crate::baton::{CACHE_LINE, FUTEX, FUTEX_WAITV};
-use crate::cases::{array, asymmetric, create, once_lock, open, snapshot};
+use crate::cases::{array, create, once_lock, open, snapshot};
 use crate::floor::{Floor, PRIVATE_LINES, TWO_RMWS};
 use crate::lock::LockUnderTest;
 use crate::memcpy;
@@ -22,7 +22,6 @@ pub const LIMITS: &[&str] = &[
     memcpy::TWO_SLOTS,
     array::MEMCPY,
     array::ATOMIC,
-    asymmetric::MEMBARRIER,
     create::BARE,
     open::BARE,
     snapshot::COPY,

@@ -151,7 +151,7 @@ fn use_it<'a>(act: &Act<'_>, things: &'a Things, held: &mut Vec<Held<'a>>, seen:
         }
         Act::RwLock(how) if how >= 192 => use_handles(how, &things.asymmetric, held, seen),
         Act::RwLock(how) => {
-            let rwlock = if how < 128 { &things.rwlock } else { &things.asymmetric };
+            let rwlock = &things.rwlock;
             if how % 8 == 7 {
                 if let Some(Held::Write(guard)) = take(held, |held| matches!(held, Held::Write(_))) {
                     held.push(Held::Read(RwLockWriteGuard::downgrade(guard)));
@@ -238,6 +238,16 @@ fn use_it<'a>(act: &Act<'_>, things: &'a Things, held: &mut Vec<Held<'a>>, seen:
 }
 
 fn use_handles<'a>(how: u8, rwlock: &'a RwLock<u64>, held: &mut Vec<Held<'a>>, seen: &mut Seen) {
+    // Seldom: a writer waits for all CPUs.
+    if how == 255 {
+        let write = rwlock.write_timeout(NOW);
+        held.extend(note("write beside handles", write, seen).map(Held::Write));
+        return;
+    }
+    if how % 8 == 0 {
+        held.extend(note("read beside handles", rwlock.try_read(), seen).map(Held::Read));
+        return;
+    }
     if how % 4 == 0 {
         let handle = rwlock.reader().expect("a participant");
         seen.note("handle is cheap", handle.is_cheap().kind());

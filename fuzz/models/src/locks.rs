@@ -41,8 +41,7 @@ fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> 
         let mutex = region.insert("mutex", Mutex::new([0u8; 5])).expect("room");
         let condvar = region.insert("condvar", Condvar::new()).expect("room");
         let reentrant = region.insert("reentrant", ReentrantMutex::new(AtomicU64::new(0))).expect("room");
-        let rwlock = region.insert("rwlock", RwLock::new(0u64).asymmetric()).expect("room");
-        let mut handle = rwlock.reader().expect("a participant");
+        let rwlock = region.insert("rwlock", RwLock::new(0u64)).expect("room");
         let once = region.insert("once", Once::new()).expect("room");
         let once_lock = region.insert("once_lock", OnceLock::<u32>::new()).expect("room");
 
@@ -99,9 +98,6 @@ fn play(input: &mut Unstructured<'_>, seen: &mut Seen) -> arbitrary::Result<()> 
                     }
                 }
                 Act::Read(in_time) => {
-                    let by_handle = if in_time { handle.read_timeout(NOW) } else { handle.try_read() };
-                    assert_eq!(by_handle.is_ok(), writer.is_none(), "{by_handle:?}");
-                    drop(by_handle);
                     let read = if in_time { rwlock.read_timeout(NOW) } else { rwlock.try_read() };
                     assert_eq!(read.is_ok(), writer.is_none(), "{read:?}");
                     seen.note("read", kind(&read));

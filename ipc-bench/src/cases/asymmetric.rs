@@ -1,4 +1,4 @@
-//! Reading and writing under a lock whose handles read by plain stores and whose writers make the barrier for both.
+//! Reading under a lock whose handles read by plain stores, and whose writers make the barrier for both.
 
 use std::cell::Cell;
 use std::hint::black_box;
@@ -19,8 +19,6 @@ use crate::team::Place;
 
 /// The name of the lock as it is by default.
 const USUAL: &str = "shmkit, by default";
-/// The name of the barrier alone.
-pub const MEMBARRIER: &str = "membarrier";
 
 /// Read one word and unlock.
 pub const READ: Solo = Solo {
@@ -38,15 +36,6 @@ pub const LOOK_UP: Solo = Solo {
     conditions: "any key of a hash table of 64 KiB is looked up under the lock",
     candidates: look_up,
     rows: &[Comparison::at_most(USUAL, 0.8)],
-};
-
-/// Write and unlock, while there is a handle that does not read.
-pub const WRITE: Solo = Solo {
-    name: "rwlock/asymmetric/write",
-    what: "rwlock, asymmetric: write+unlock",
-    conditions: "a handle is there, whose process is registered, and does not read; no such process runs on another CPU",
-    candidates: write,
-    rows: &[Comparison::listed(MEMBARRIER), Comparison::listed(USUAL)],
 };
 
 /// Turns of a handle that reads.
@@ -123,27 +112,4 @@ fn look_for_keys() -> impl Fn(&Table) {
 
 fn look_up() -> io::Result<Vec<Turns>> {
     Ok(vec![by_handle(new_table(), look_for_keys())?, by_default(new_table(), look_for_keys())?])
-}
-
-fn write() -> io::Result<Vec<Turns>> {
-    let ours = InRegion::create(1, || RwLock::new(0u64).asymmetric())?;
-    let usual = InRegion::create(1, || RwLock::new(0u64))?;
-    Ok(vec![
-        Turns::timed(SUBJECT, move |turns| {
-            let lock = &ours[0];
-            let _handle = lock.reader().expect("this process takes part");
-            timed(turns, || add_one(lock))
-        }),
-        Turns::new(USUAL, move || add_one(&usual[0])),
-        Turns::new(MEMBARRIER, || {
-            // SAFETY: no memory is involved.
-            let done = unsafe { libc::syscall(libc::SYS_membarrier, libc::MEMBARRIER_CMD_GLOBAL_EXPEDITED, 0, 0) };
-            assert_eq!(done, 0, "the kernel makes barriers");
-        }),
-    ])
-}
-
-#[inline(always)]
-fn add_one(lock: &RwLock<u64>) {
-    *lock.write().expect("nobody dies while writing") += 1;
 }

@@ -46,7 +46,6 @@ pub const SOLOS: &[&Solo] = &[
     &rwlock::READ,
     &asymmetric::READ,
     &asymmetric::LOOK_UP,
-    &asymmetric::WRITE,
     &event::SET_RESET,
     &semaphore::PERMITS,
     &once_lock::GET,

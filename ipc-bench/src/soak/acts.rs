@@ -169,7 +169,8 @@ impl Hand<'_> {
     }
 
     fn write_plan(&mut self) -> Result<(), Violation> {
-        let lock = &self.world.plans[self.random.below(2) as usize];
+        // A writer of the second one waits for all CPUs, each time.
+        let lock = &self.world.plans[usize::from(self.random.below(4) == 0)];
         let (mut plan, poisoned) = match lock.write() {
             Ok(plan) => (plan, false),
             Err(LockError::Poisoned { guard, .. }) => (guard, true),
