@@ -209,6 +209,24 @@ fn a_writer_that_sleeps_for_long_is_woken_by_a_handle_that_leaves() {
 }
 
 #[test]
+fn readers_that_sleep_come_in_beside_a_writer_that_comes_back_for_the_next_turn_at_once() {
+    let (stage, _lock) = create_asymmetric();
+    let [mut handle] = Party::join_many_as("handle_party", Net::Off, &stage);
+    let [mut writer, mut reader] = Party::join_many_as("rw_party", Net::Off, &stage);
+    for _ in 0..5 {
+        writer.ask("write");
+        handle.fall_asleep("visit-read");
+        reader.fall_asleep("visit-read");
+
+        let start = now_ns();
+        writer.tell("unlock-and-write-for 700");
+
+        assert_eq!([handle.soon(start), reader.soon(start)], ["ok", "ok"]);
+        assert_eq!(writer.reply().text, "written");
+    }
+}
+
+#[test]
 fn a_guard_that_is_forgotten_keeps_writers_out_until_the_handle_reads_again_or_is_given_back() {
     let (stage, _lock) = create_asymmetric();
     let [mut handle] = Party::join_many_as("handle_party", Net::Off, &stage);

@@ -120,6 +120,14 @@ pub(crate) fn rw_party(parent: &mut Parent) {
                 }
                 "counted".to_owned()
             }
+            "unlock-and-write-for" => {
+                guards.clear();
+                let begin = Instant::now();
+                while begin.elapsed() < time {
+                    lock.write().expect("a sound lock")[0] += 1;
+                }
+                "written".to_owned()
+            }
             // With pauses, now shorter and now longer, in which readers come in; and now in one way, now in the other. In the end all is as large as can be.
             "write-for" => {
                 let begin = Instant::now();

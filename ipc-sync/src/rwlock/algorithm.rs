@@ -2,6 +2,7 @@
 
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst};
 use core::sync::atomic::compiler_fence;
+use core::time::Duration;
 
 use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
@@ -13,6 +14,9 @@ use shmkit_core::{Deadline, Error, crash_point};
 use super::hints;
 use super::kept::Kept;
 use super::layout::{BIASED, CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING, is_open};
+
+/// The time between two looks of a reader that waits for the turn of an asymmetric lock. The barrier takes longer, on any kernel.
+const NEXT_LOOK: Duration = Duration::from_millis(1);
 
 /// A reader that is in.
 #[derive(Debug)]
@@ -120,7 +124,16 @@ impl Core {
             }
         }
         loop {
-            let held = self.turn.lock(deadline)?;
+            let held = match self.turn.lock(self.until_next_look(deadline)) {
+                Ok(held) => held,
+                Err(NotHeld::TimedOut) if !deadline.is_some_and(Deadline::has_passed) => {
+                    if let Some(reading) = self.read_anywhere(kept, home) {
+                        return Ok(reading);
+                    }
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             self.repair();
             let reading = match self.claim(kept, home, held.token) {
                 Some(reading) => Ok(reading),
@@ -164,6 +177,16 @@ impl Core {
         Ok(None)
     }
 
+    /// How long a reader waits for the turn before it looks at the gate again. In an asymmetric lock, whoever has the turn mostly ends the bias, and the gate is open
+    /// meanwhile; and a writer that comes back for the next turn at once would be there before a reader that has just been woken.
+    fn until_next_look(&self, deadline: Option<Deadline>) -> Option<Deadline> {
+        if cfg!(ipc_loom) || !self.is_asymmetric() {
+            return deadline;
+        }
+        let next = Deadline::after(NEXT_LOOK);
+        deadline.map_or(next, |deadline| next.map(|next| next.min(deadline)))
+    }
+
     /// Where this thread begins to look for a free cell.
     fn home(&self) -> Result<usize, Error> {
         if let Some(cell) = identity::current().and_then(|token| hints::get(self.address(), token)) {
@@ -188,7 +211,7 @@ impl Core {
     fn read_anywhere<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize) -> Option<Reading<'a>> {
         let token = identity::current()?;
         if let Some(kept) = kept.filter(|kept| kept.is_own()) {
-            return self.read_kept(kept);
+            return self.read_unbiased(kept);
         }
         for cell in Self::from_home(home) {
             if !is_open(self.gate.load(Relaxed)) {

@@ -31,31 +31,42 @@ impl<'a> Kept<'a> {
         // Release pairs with the Acquire in `has_left`: whoever finds our token finds it among the participants, too.
         self.cell.store(self.token.word(), Release);
         crash_point!("rwlock.kept.after_enter");
+        self.reading()
+    }
+
+    /// What the handle has when it reads.
+    #[inline]
+    fn reading(&self) -> Reading<'a> {
         Reading { cell: self.cell, token: self.token, then: self.token.word() | IDLE }
     }
 }
 
 impl Core {
-    /// Comes in by a cell that is kept for this, if the gate is open.
+    /// Comes in by a cell that is kept for this, if the gate is BIASED.
     #[inline]
     pub(super) fn read_kept<'a>(&'a self, kept: &Kept<'a>) -> Option<Reading<'a>> {
         if !kept.is_own() {
             return None;
         }
-        // Pairs with the heavy barrier in `end_bias`: of this reader and a writer that ends the bias, one sees the other. Acquire pairs with the Release in `open`: what the last writer
-        // wrote, and its poison, is seen.
+        // Pairs with the heavy barrier in `end_bias`: of this reader and a writer that ends the bias, one sees the other. Acquire pairs with the Release in `open`:
+        // what the last writer wrote, and its poison, is seen.
         let (reading, gate) = asymmetric::light(|| kept.enter(), || self.gate.load(Acquire));
         if gate == BIASED {
             return Some(reading);
         }
-        self.read_unbiased(reading)
+        self.leave(reading.cell, reading.then);
+        None
     }
 
-    /// The same while somebody has the turn: with the barrier of those who have no handle.
-    #[inline(never)]
-    fn read_unbiased<'a>(&'a self, reading: Reading<'a>) -> Option<Reading<'a>> {
-        // SeqCst, here and for the gate, as in `read_by`.
-        reading.cell.swap(reading.token.word(), SeqCst);
+    /// The same if the gate is open in any way, with the barrier of those who have no handle.
+    pub(super) fn read_unbiased<'a>(&'a self, kept: &Kept<'a>) -> Option<Reading<'a>> {
+        if !kept.is_own() {
+            return None;
+        }
+        let reading = kept.reading();
+        // SeqCst, here and for the gate, as in `read_by`, and Release as in `enter`.
+        kept.cell.swap(kept.token.word(), SeqCst);
+        crash_point!("rwlock.kept.after_exchange");
         store_load_barrier();
         if is_open(self.gate.load(SeqCst)) {
             return Some(reading);

@@ -23,6 +23,7 @@
 //! | `gate` | `read` | `write` | its owner dies |
 //! |---|---|---|---|
 //! | OPEN (0) | cell: 0 -> token, gate again: in | with the turn: -> CLOSING | readers: their cells are forgotten |
+//! | BIASED (4): OPEN, and handles come in by plain stores | the same | with the turn: -> OPEN, barrier, -> CLOSING | the same |
 //! | CLOSING (1): who has the turn looks at the cells | cell -> 0 again, waits for the turn | all cells 0: -> WRITING, in; else -> WAITING | who takes the turn over: -> OPEN |
 //! | WAITING (2): the same, asleep | the same, and wakes it | the same | the same |
 //! | WRITING (3): a writer is in | waits for the turn | waits for the turn | who takes the turn over: poison, -> OPEN |
@@ -63,16 +64,17 @@
 //!
 //! The exchange by which a reader comes in has two jobs. It takes a cell that others may want, and it is a fence before the look at the gate. In an **asymmetric** lock, a
 //! [handle](RwLockReader) does the first once for all: it **keeps** a cell, which holds its token with IDLE while it does not read, so that coming
-//! in and going out are plain stores of this one writer. The second is left to the writers. A writer that has shut the gate calls `membarrier` before it looks at the cells: each thread that runs just
-//! then, in a process that has registered for that, goes through a fence on its CPU, and one that does not run has gone through one when it was
-//! switched. So, of each handle, a fence lies somewhere in what it does:
+//! in and going out are plain stores of this one writer. The second is left to the writers, as in BRAVO: while nobody has the turn, the gate is **BIASED**, and a handle that finds
+//! it so is in. A writer with the turn makes it OPEN, and then calls `membarrier`, which returns when each thread of the machine has gone through a fence. So, of each handle, a
+//! fence lies somewhere in what it does:
 //!
 //! * behind its store into the cell: then the writer's look finds the handle reading;
-//! * before that: then its look at the gate comes behind the fence, too, and finds it shut.
+//! * before that: then its look at the gate comes behind the fence, too, and does not find it BIASED. It makes the store good by an exchange, and looks again, as readers do who have no handle.
 //!
-//! The process is registered before the cell is taken, and the cell is taken by an exchange. What a handle does with the turn, or with a gate that is shut, is what all readers do;
-//! and going out, it is as any other reader. This is the asymmetric fence of folly and of WG21's P1202; that biased locks can be had by it, is known from D. Dice,
-//! M. Moir, W. Scherer, "Quickly Reacquirable Locks", 2003.
+//! That call takes some milliseconds. Meanwhile all readers come and go, handles in the other way. Then the writer shuts the gate, and all is as in any lock; when it opens the gate, that is BIASED again.
+//! What a writer has begun of this and died, the next one does anew. Whoever has the turn and shuts no writer out, such as a reader that comes late, leaves the bias as it is.
+//!
+//! This is the asymmetric fence of folly and of WG21's P1202.
 //!
 //! Every second cell can be kept, so readers without a handle always have 64. The kept cells of the dead are taken by later handles, and by readers
 //! that find no other cell.

@@ -17,8 +17,10 @@ use crate::error::LockResult;
 /// It keeps one of the lock's 128 cells for as long as it lives, and reading stores into that cell instead of exchanging it: two plain stores for
 /// coming in and going out. Half of the cells can be kept by handles, in all processes together.
 ///
-/// A handle without a cell reads as the lock itself does: if the lock is not asymmetric, if there were 64 handles when it was made, or if the kernel does not
-/// [let it](RwLock::reader); so does every handle in a forked child of its process. [`is_cheap`](Self::is_cheap) tells.
+/// A handle without a cell reads as the lock itself does: if the lock is not asymmetric, or if there were 64 handles when it was made; so does every handle in a forked
+/// child of its process. [`is_cheap`](Self::is_cheap) tells.
+///
+/// A handle that is forgotten keeps its cell as long as its process has the region open.
 ///
 /// # Examples
 ///
@@ -53,13 +55,13 @@ impl<T: Pod> RwLock<T> {
         /// The same lock, for those who read much more often than they write: [handles](Self::reader) read it by plain stores, and
         /// writers make up for that.
         ///
-        /// Before a writer comes in, it has the kernel interrupt every CPU on which just then a process runs that has ever made such a handle, of whatever lock (the
-        /// system call `membarrier`). That takes it from half a microsecond to some ten microseconds, and the interrupted ones about as long. So this is worth while if
-        /// there are some thousand reads to a write, one after the other, with little else to do: beside ten nanoseconds of other work, an exchange costs no more
-        /// than a store. What was measured is in `docs/PERFORMANCE.md`. Where reads can be copies, a [`Snapshot`](shmkit_core::Snapshot) is faster and interrupts nobody.
+        /// Each writer, before it comes in, waits until every CPU has gone through a fence (the system call `membarrier`), which takes some ten milliseconds.
+        /// Readers go on meanwhile, and nobody is interrupted. So this is for what is written some times in a second at most, and read in tight loops with little
+        /// else to do: beside ten nanoseconds of other work, an exchange costs no more than a store. What was measured is in `docs/PERFORMANCE.md`. Where reads can
+        /// be copies, a [`Snapshot`](shmkit_core::Snapshot) is faster, and its writers are, too.
         ///
-        /// Writing fails with [`Error::NoBarrier`] where the kernel does not make the barrier: where a filter (seccomp) keeps `membarrier` away.
-        /// Reading needs it for handles only, which do without where they must.
+        /// [`try_write`](Self::try_write) takes that time, too, and the time-outs of writers do not cut it short. Writing fails with
+        /// [`Error::NoBarrier`] where the kernel does not make the barrier: where a filter (seccomp) keeps `membarrier` away, or with CPUs that run without a clock (`nohz_full`). Reading does not need it.
         ///
         /// ```
         /// use shmkit_sync::RwLock;
@@ -77,12 +79,7 @@ impl<T: Pod> RwLock<T> {
 
     /// A handle by which a thread reads; the cheaper way to do so if the lock is [asymmetric](Self::asymmetric).
     ///
-    /// The first one in a process registers it with the kernel, for life: from then on any process of the machine can interrupt it, as writers of
-    /// such locks do.
-    ///
-    /// # Blocking
-    ///
-    /// Never for others. To be registered takes some milliseconds.
+    /// Never blocks.
     ///
     /// # Crash safety
     ///
@@ -170,15 +167,13 @@ impl<'a, T: Pod> RwLockReader<'a, T> {
         self.kept.as_ref().and_then(|kept| self.lock.core.read_kept(kept))
     }
 
-    /// Locks without a cell, or with the gate shut.
+    /// Locks without a cell, or while the gate is not biased.
     #[inline(never)]
     fn read_until(&mut self, deadline: Option<Deadline>) -> LockResult<RwLockReadGuard<'_, T>> {
-        match &self.kept {
-            Some(kept) => self.lock.read_until(Some(kept), deadline),
-            None => match self.lock.core.read_fast() {
-                Some(reading) => self.lock.read_guard(reading),
-                None => self.lock.read_until(None, deadline),
-            },
+        let core = &self.lock.core;
+        match self.kept.as_ref().map_or_else(|| core.read_fast(), |kept| core.read_unbiased(kept)) {
+            Some(reading) => self.lock.read_guard(reading),
+            None => self.lock.read_until(self.kept.as_ref(), deadline),
         }
     }
 }
