@@ -109,7 +109,8 @@ pub enum Error {
         /// What it is.
         found: u64,
     },
-    /// The kernel does not make the barrier that this needs: it is built without the system call `membarrier`, or a filter keeps that away.
+    /// The kernel does not make the barrier that this needs: it is built without the system call `membarrier`, a filter keeps that away, or there are CPUs that
+    /// run without a clock (`nohz_full`).
     NoBarrier(io::Error),
     /// The operating system said no.
     Io(io::Error),
