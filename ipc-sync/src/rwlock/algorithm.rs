@@ -15,8 +15,9 @@ use super::hints;
 use super::kept::Kept;
 use super::layout::{BIASED, CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING, is_open};
 
-/// The time between two looks of a reader that waits for the turn of an asymmetric lock. The barrier takes longer, on any kernel.
-const NEXT_LOOK: Duration = Duration::from_millis(1);
+/// The time between two looks of a reader that waits for the turn of an asymmetric lock: about that of a barrier. A shorter sleep would end between two ticks of the
+/// kernel's clock, which makes it dearer.
+const NEXT_LOOK: Duration = Duration::from_millis(5);
 
 /// A reader that is in.
 #[derive(Debug)]
