@@ -1,8 +1,8 @@
 //! Deaths in the readers-writer lock.
 
 use std::mem::forget;
-use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::SeqCst;
+use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 use std::time::Duration;
 
@@ -21,6 +21,9 @@ const SECONDS: Duration = Duration::from_secs(10);
 const GATE: usize = 20;
 const WAITING: u32 = 2;
 
+/// The mark of those who sleep until they get the turn.
+const ASLEEP: u64 = 1;
+
 /// More readers than there is room for.
 const READERS: usize = 128;
 
@@ -28,7 +31,9 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("rwlock_read", |_, victim, stage| at_once(&usual(stage), victim)),
     ("rwlock_write", |_, victim, stage| at_once(&usual(stage), victim)),
     ("rwlock_downgrade", |_, victim, stage| at_once(&usual(stage), victim)),
-    ("rwlock_read_late", |_, victim, stage| behind_writer(&usual(stage), victim)),
+    ("rwlock_read_late", |_, victim, stage| {
+        behind_writer(&usual(stage), victim, |_, victim| until_sleeps_or_dies(victim))
+    }),
     ("rwlock_write_late", |_, victim, stage| behind_reader(&usual(stage), victim)),
     ("rwlock_leave", |_, victim, stage| before_writer(&usual(stage), victim)),
     ("rwlock_repair", |_, victim, stage| first_after_dead(&usual(stage), victim)),
@@ -36,7 +41,7 @@ pub(crate) const SCENES: &[(&str, Scene)] = &[
     ("rwlock_inherit", |_, victim, stage| first_after_dead(&usual(stage), victim)),
     ("rwlock_handle", |_, victim, stage| at_once(&asymmetric(stage), victim)),
     ("rwlock_handle_write", |_, victim, stage| at_once(&asymmetric(stage), victim)),
-    ("rwlock_handle_late", |_, victim, stage| behind_writer(&asymmetric(stage), victim)),
+    ("rwlock_handle_late", |_, victim, stage| behind_writer(&asymmetric(stage), victim, until_marks_or_dies)),
     ("rwlock_handle_leave", |_, victim, stage| before_writer(&asymmetric(stage), victim)),
 ];
 
@@ -109,12 +114,12 @@ fn first_after_dead(lock: &Lock, victim: &mut Child) {
 }
 
 /// The victim and another reader sleep until a writer is done.
-fn behind_writer(lock: &Lock, victim: &mut Child) {
+fn behind_writer(lock: &Lock, victim: &mut Child, until_waits: fn(&Lock, &Child)) {
     victim.tell("prepare");
     victim.expect("prepared");
     let guard = lock.write().expect("a new lock");
     victim.tell("go");
-    until_sleeps_or_dies(victim);
+    until_waits(lock, victim);
     thread::scope(|scope| {
         scope.spawn(|| read(lock));
         scope.spawn(|| write(lock));
@@ -122,6 +127,13 @@ fn behind_writer(lock: &Lock, victim: &mut Child) {
     });
     until("the victim's end", || has_died(victim));
     go_on(lock);
+}
+
+/// One who waits for the turn of an asymmetric lock sleeps for short times only. So it is not its sleep that is waited for, but its mark in the second word of the turn.
+fn until_marks_or_dies(lock: &Lock, victim: &Child) {
+    // SAFETY: this atomic word lies there in the lock, and is aligned.
+    let sleepers = unsafe { &*std::ptr::from_ref(lock).cast::<AtomicU64>().add(1) };
+    until("a mark, or the victim's end", || has_died(victim) || sleepers.load(SeqCst) & ASLEEP != 0);
 }
 
 /// The victim wants to write while there is a reader. If it dies, other readers come in before that one has left.
