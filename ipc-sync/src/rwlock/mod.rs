@@ -72,7 +72,8 @@
 //! * before that: then its look at the gate comes behind the fence, too, and does not find it BIASED. It makes the store good by an exchange, and looks again, as readers do who have no handle.
 //!
 //! That call takes some milliseconds. Meanwhile all readers come and go, handles in the other way. Then the writer shuts the gate, and all is as in any lock; when it opens the gate, that is BIASED again.
-//! What a writer has begun of this and died, the next one does anew. Whoever has the turn and shuts no writer out, such as a reader that comes late, leaves the bias as it is.
+//! What a writer has begun of this and died, the next one does anew; until then the gate stays OPEN, or until somebody else with the turn opens it. A reader that waits for the turn looks at the gate every few
+//! milliseconds, since a writer that comes back at once would have the next turn before one who has just been woken. Whoever has the turn and shuts no writer out, such as a reader that comes late, leaves the bias as it is.
 //!
 //! This is the asymmetric fence of folly and of WG21's P1202.
 //!

@@ -60,7 +60,7 @@ impl<T: Pod> RwLock<T> {
         /// else to do: beside ten nanoseconds of other work, an exchange costs no more than a store. What was measured is in `docs/PERFORMANCE.md`. Where reads can
         /// be copies, a [`Snapshot`](shmkit_core::Snapshot) is faster, and its writers are, too.
         ///
-        /// [`try_write`](Self::try_write) takes that time, too, and the time-outs of writers do not cut it short. Writing fails with
+        /// [`try_write`](Self::try_write) takes that time, too, and neither the time-outs of writers nor a signal cut it short: one that is killed in it dies when it is over. Writing fails with
         /// [`Error::NoBarrier`] where the kernel does not make the barrier: where a filter (seccomp) keeps `membarrier` away, or with CPUs that run without a clock (`nohz_full`). Reading does not need it.
         ///
         /// ```
@@ -98,7 +98,7 @@ impl<T: Pod> RwLockReader<'_, T> {
     ///
     /// # Blocking
     ///
-    /// As there, but a handle that is cheap never waits for a free place.
+    /// As there. A handle that is cheap has a place of its own, but while somebody else waits for a free one, it waits, too.
     ///
     /// # Crash safety
     ///
@@ -119,7 +119,7 @@ impl<T: Pod> RwLockReader<'_, T> {
     ///
     /// # Errors
     ///
-    /// [`WouldBlock`](crate::LockError::WouldBlock) if a writer has the lock, waits for it or just tries to get it; otherwise as for [`read`](Self::read).
+    /// [`WouldBlock`](crate::LockError::WouldBlock) if a writer has the lock, waits for it or just tries to get it, or if a reader waits for a free place; otherwise as for [`read`](Self::read).
     #[inline]
     pub fn try_read(&mut self) -> LockResult<RwLockReadGuard<'_, T>> {
         match self.read_fast() {
