@@ -18,13 +18,24 @@ struct Turn<'a> {
 
 impl<'a> Turn<'a> {
     /// Waits for the lock.
+    ///
+    /// What is rare is apart, so that a turn stays in registers where nobody else has the lock.
     #[inline]
     fn take(lock: &'a RawLock) -> Result<Self, Error> {
-        match lock.lock(None) {
-            Ok(held) => Ok(Self { lock, held }),
-            Err(NotHeld::Failed(error)) => Err(error),
-            Err(NotHeld::TimedOut) => Err(Error::Busy),
-        }
+        let held = match lock.lock_if_free() {
+            Some(held) => held,
+            None => Self::wait(lock)?,
+        };
+        Ok(Self { lock, held })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(lock: &RawLock) -> Result<Held, Error> {
+        lock.lock(None).map_err(|error| match error {
+            NotHeld::Failed(error) => error,
+            NotHeld::TimedOut => Error::Busy,
+        })
     }
 }
 
@@ -95,7 +106,7 @@ impl<T: Pod + Described> Table<T> {
     }
 
     /// The element at `index`, to be changed; `None` if there is none.
-    #[inline]
+    #[inline(always)]
     pub(super) fn change(&self, index: usize) -> Result<Option<Changing<'_, T>>, Error> {
         if index >= self.capacity {
             return Ok(None);
@@ -103,7 +114,10 @@ impl<T: Pod + Described> Table<T> {
         let element = self.element(index);
         let turn = Turn::take(element.lock())?;
         // Who takes it away needs this lock, too.
-        Ok((index < self.len()?).then_some(Changing { element, turn }))
+        if index >= self.len()? {
+            return Ok(None);
+        }
+        Ok(Some(Changing { element, turn }))
     }
 
     /// Waits for the turn to push or pop. If the last one has died with it, an element may have gone without a word.
