@@ -13,7 +13,7 @@ const LOOKS: u32 = if cfg!(ipc_loom) { 1 } else { 100 };
 
 /// A lock that is held; given up when dropped, also by a panic.
 ///
-/// It is two words, and nothing rare goes through it, so that it stays in registers: whether the last owner has died is asked where it is taken.
+/// Two words without padding, so that it stays in registers: whether the last owner has died is asked where the lock is waited for.
 struct Turn<'a> {
     lock: &'a RawLock,
     token: Token,
@@ -111,6 +111,9 @@ impl<T: Pod + Described> Table<T> {
     }
 
     /// The element at `index`, to be changed; `None` if there is none.
+    ///
+    /// Whoever calls this makes an error of its `None` in the place where it returns that. In a result of their own, the element and an error of many words would
+    /// share memory.
     #[inline]
     pub(super) fn change(&self, index: usize) -> Result<Option<Changing<'_, T>>, Error> {
         if index >= self.capacity {
