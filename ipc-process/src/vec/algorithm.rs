@@ -1,6 +1,7 @@
 //! What is done to a vector: looking without a lock, changing an element under its lock, coming and going under that of the head.
 
 use bytemuck::Pod;
+use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
 use shmkit_core::shim::spin_loop;
 use shmkit_core::{Described, Error, crash_point};
@@ -11,27 +12,42 @@ use super::layout::{Element, Table};
 const LOOKS: u32 = if cfg!(ipc_loom) { 1 } else { 100 };
 
 /// A lock that is held; given up when dropped, also by a panic.
+///
+/// Two words without padding, so that it stays in registers: whether the last owner has died is asked where the lock is waited for.
 struct Turn<'a> {
     lock: &'a RawLock,
-    held: Held,
+    token: Token,
 }
 
 impl<'a> Turn<'a> {
-    /// Waits for the lock.
+    /// Waits for the lock. If its last owner has died with it, does `mend` first.
     #[inline]
-    fn take(lock: &'a RawLock) -> Result<Self, Error> {
-        match lock.lock(None) {
-            Ok(held) => Ok(Self { lock, held }),
-            Err(NotHeld::Failed(error)) => Err(error),
-            Err(NotHeld::TimedOut) => Err(Error::Busy),
+    fn take(lock: &'a RawLock, mend: impl FnOnce()) -> Result<Self, Error> {
+        let token = match lock.lock_if_free() {
+            Some(held) => held.token,
+            None => Self::wait(lock, mend)?,
+        };
+        Ok(Self { lock, token })
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn wait(lock: &RawLock, mend: impl FnOnce()) -> Result<Token, Error> {
+        let held = lock.lock(None).map_err(|error| match error {
+            NotHeld::Failed(error) => error,
+            NotHeld::TimedOut => Error::Busy,
+        })?;
+        if held.after_death {
+            mend();
         }
+        Ok(held.token)
     }
 }
 
 impl Drop for Turn<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.lock.unlock(self.held);
+        self.lock.unlock(Held { token: self.token, after_death: false });
     }
 }
 
@@ -44,7 +60,7 @@ pub(super) struct Changing<'a, T: Pod + Described> {
 impl<T: Pod + Described> Changing<'_, T> {
     /// Whether it is of the calling process; not so in a child that was forked meanwhile.
     pub(super) fn is_own(&self) -> bool {
-        self.turn.held.is_own()
+        identity::is_own(self.turn.token)
     }
 
     #[inline]
@@ -95,25 +111,27 @@ impl<T: Pod + Described> Table<T> {
     }
 
     /// The element at `index`, to be changed; `None` if there is none.
+    ///
+    /// Whoever calls this makes an error of its `None` in the place where it returns that. In a result of their own, the element and an error of many words would
+    /// share memory.
     #[inline]
     pub(super) fn change(&self, index: usize) -> Result<Option<Changing<'_, T>>, Error> {
         if index >= self.capacity {
             return Ok(None);
         }
         let element = self.element(index);
-        let turn = Turn::take(element.lock())?;
+        let turn = Turn::take(element.lock(), || {})?;
         // Who takes it away needs this lock, too.
-        Ok((index < self.len()?).then_some(Changing { element, turn }))
+        if index >= self.len()? {
+            return Ok(None);
+        }
+        Ok(Some(Changing { element, turn }))
     }
 
     /// Waits for the turn to push or pop. If the last one has died with it, an element may have gone without a word.
     #[inline]
     fn take_turn(&self) -> Result<Turn<'_>, Error> {
-        let turn = Turn::take(&self.shared().lock)?;
-        if turn.held.after_death {
-            self.disturb();
-        }
-        Ok(turn)
+        Turn::take(&self.shared().lock, || self.disturb())
     }
 
     /// Puts elements behind the last one, all by one store; says where the first one is. `None` if there is no room for all of them.
@@ -140,7 +158,7 @@ impl<T: Pod + Described> Table<T> {
         };
         let element = self.element(last);
         // Nobody is changing it, and nobody will who has seen that it is there.
-        let _changing = Turn::take(element.lock())?;
+        let _changing = Turn::take(element.lock(), || {})?;
         let value = element.read();
         self.set_len(last);
         crash_point!("vec.pop.after_len");

@@ -41,7 +41,6 @@ use std::sync::Arc;
 use bytemuck::Pod;
 use shmkit_core::{Described, Error, Tailed};
 
-use self::algorithm::Changing;
 use self::layout::{Head, Table};
 
 pub use self::error::VecError;
@@ -129,7 +128,10 @@ impl<T: Pod + Described> SharedVec<T> {
     /// [`VecError::OutOfRange`]; [`VecError::Failed`].
     #[inline]
     pub fn set(&self, index: usize, value: T) -> Result<(), VecError> {
-        self.change(index)?.set(&value);
+        let Some(element) = self.table.change(index)? else {
+            return Err(self.out_of_range(index));
+        };
+        element.set(&value);
         Ok(())
     }
 
@@ -151,8 +153,11 @@ impl<T: Pod + Described> SharedVec<T> {
     /// # Panics
     ///
     /// If `change` does; nothing was changed then.
+    #[inline]
     pub fn update<R>(&self, index: usize, change: impl FnOnce(&mut T) -> R) -> Result<R, VecError> {
-        let element = self.change(index)?;
+        let Some(element) = self.table.change(index)? else {
+            return Err(self.out_of_range(index));
+        };
         let mut value = element.value();
         let result = change(&mut value);
         if !element.is_own() {
@@ -255,17 +260,14 @@ impl<T: Pod + Described> SharedVec<T> {
         VecIter { vec: self, index: 0 }
     }
 
-    #[inline]
-    fn change(&self, index: usize) -> Result<Changing<'_, T>, VecError> {
-        self.table.change(index)?.ok_or_else(|| self.out_of_range(index))
-    }
-
     #[cold]
+    #[inline(never)]
     fn out_of_range(&self, index: usize) -> VecError {
         VecError::OutOfRange { vec: self.name.to_string(), index }
     }
 
     #[cold]
+    #[inline(never)]
     fn full(&self) -> VecError {
         VecError::Full { vec: self.name.to_string(), capacity: self.capacity() }
     }
