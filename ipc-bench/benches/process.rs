@@ -9,6 +9,6 @@ use shmkit_bench::cases::spawn;
 fn main() {
     shmkit_bench::cases::run_role_if_child();
     let mut criterion = Criterion::default().configure_from_args();
-    timed::bench(&mut criterion, spawn::NAME, spawn::candidates(5));
+    timed::bench(&mut criterion, spawn::NAME, spawn::candidates(5).expect("what they need"));
     criterion.final_summary();
 }

@@ -345,6 +345,60 @@ fn interrupted_report_leaves_no_process_and_no_region() {
     }
 }
 
+/// Stops the report, again and again, until it has been stopped when there was what `is_there` looks for.
+fn stop_when(process: &Report, is_there: impl Fn() -> bool) {
+    let signal = |signal: libc::c_int| {
+        // SAFETY: `kill` touches no memory; the report was not reaped, so the pid is its own.
+        assert_eq!(unsafe { libc::kill(process.0.id() as libc::pid_t, signal) }, 0);
+    };
+    let stat = format!("/proc/{}/stat", process.0.id());
+    let is_stopped = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    wait_for("a stop at the right time", || {
+        signal(libc::SIGSTOP);
+        wait_for("the stop", is_stopped);
+        let stopped_in_time = is_there();
+        if !stopped_in_time {
+            signal(libc::SIGCONT);
+        }
+        stopped_in_time
+    });
+}
+
+/// Interrupts a report when there is what `is_there` looks for, given its process id.
+fn assert_not_left(pattern: &str, is_there: impl Fn(u32) -> bool) {
+    let mut command = bench(&["--only", pattern, "--rounds", "1000"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut process = Report(command.spawn().expect("the report starts"));
+    let pid = process.0.id();
+    stop_when(&process, || is_there(pid));
+    for signal in [libc::SIGINT, libc::SIGCONT] {
+        // SAFETY: `kill` touches no memory; the group is that of the report, which was not reaped.
+        assert_eq!(unsafe { libc::kill(-(pid as libc::pid_t), signal) }, 0);
+    }
+    process.0.wait().expect("the report ends");
+    wait_for("the end of what was there", || !is_there(pid));
+}
+
+#[test]
+fn report_interrupted_with_a_half_made_file_leaves_no_file() {
+    let half_made = |whose: &str| {
+        assert_not_left("region/create", |pid| regions_of(pid).contains(&format!("shmkit-bench-{pid}-create-{whose}")));
+    };
+    half_made("bare");
+    half_made("ours");
+    #[cfg(feature = "peers")]
+    half_made("peer");
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn interrupted_report_leaves_no_socket_of_a_peer() {
+    assert_not_left("process/spawn", |pid| {
+        let own = std::env::temp_dir().join(format!("shmkit-bench-{pid}-files"));
+        fs::read_dir(own).is_ok_and(|mut folder| folder.next().is_some())
+    });
+}
+
 #[test]
 fn help_is_printed_and_unknown_options_are_refused() {
     let help = run(&["--help"]);

@@ -3,13 +3,12 @@
 //! Each of them is a process with a keeper of its own. The name is removed by a janitor, as in [`open`](super::open).
 
 use std::io;
-use std::process;
 
 use shmkit::RegionOptions;
 
-use super::open::{JANITOR, Newcomer};
-use crate::child::Janitor;
+use super::open::Newcomer;
 use crate::figure::{Figure, Figures};
+use crate::janitor::{self, Janitor};
 use crate::pin::Pair;
 use crate::stats::{self, Plan};
 
@@ -35,8 +34,8 @@ pub struct Settings {
 /// Those of making the region and of starting processes; `InvalidInput` for too few rounds.
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
-    let name = format!("shmkit-bench-{}-attach", process::id());
-    let _janitor = Janitor::start(JANITOR, std::slice::from_ref(&name))?;
+    let name = janitor::own_name("attach");
+    let _janitor = Janitor::start(std::slice::from_ref(&name))?;
     let pair = Pair::choose()?;
     let capacity = settings.most + SPARE;
     let mut options = RegionOptions::new();

@@ -33,6 +33,7 @@ use std::process;
 
 use crate::child::Orders;
 use crate::death::{self, Death};
+use crate::janitor;
 #[cfg(feature = "peers")]
 use crate::peers::iceoryx2;
 use crate::soak::worker;
@@ -127,7 +128,7 @@ fn run(orders: &Orders) -> io::Result<()> {
         kill::VICTIM => kill::fall_as_told(orders),
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
-        open::JANITOR => open::clean_as_told(orders),
+        janitor::JANITOR => janitor::clean_as_told(orders),
         spawn::NOTHING => Ok(()),
         stopped::OWNER => stopped::own_as_told(orders),
         stopped::WAITER => stopped::wait_as_told(orders),

@@ -8,9 +8,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use shmkit::Region;
 
-use crate::child::{Child, Janitor, Orders};
+use crate::child::{Child, Orders};
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+use crate::janitor::{self, Janitor};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
 use crate::pin;
@@ -30,8 +30,6 @@ use crate::stats::{self, Candidate, Plan, Series};
 
 /// The role of the processes that attach for the first time.
 pub const NEWCOMER: &str = "open-newcomer";
-/// The role of the process that removes the names.
-pub const JANITOR: &str = "open-janitor";
 
 /// The measured sizes, named for the series; the last is compared to the first.
 pub const SIZES: [(&str, usize); 4] =
@@ -126,8 +124,8 @@ impl Scene {
     /// # Errors
     /// Those of making regions and of starting processes.
     pub fn prepare() -> io::Result<Self> {
-        let names = SIZES.map(|(label, _)| format!("shmkit-bench-{}-{}", process::id(), label.replace(' ', "-")));
-        let janitor = Janitor::start(JANITOR, &names)?;
+        let names = SIZES.map(|(label, _)| janitor::own_name(label.replace(' ', "-")));
+        let janitor = Janitor::start(&names)?;
         // Before the thread is pinned: its keeper serves later cases, too.
         let other = Region::anonymous(1).map_err(io::Error::other)?;
         let pair = pin::Pair::choose()?;
@@ -275,17 +273,4 @@ fn sleep_for_ever() -> ! {
     loop {
         thread::park();
     }
-}
-
-/// Waits as a child for the end of the parent, and removes the names that its orders give.
-///
-/// # Errors
-/// Unfit orders, or those of waiting.
-pub fn clean_as_told(orders: &Orders) -> io::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new())?;
-    for name in orders.text("names")?.split(',') {
-        // A name that was never made is no failure.
-        let _ = Region::unlink(name);
-    }
-    Ok(())
 }

@@ -9,6 +9,8 @@ use std::time::Instant;
 
 use crate::child::ROLE;
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+#[cfg(feature = "peers")]
+use crate::peers::temporary;
 use crate::stats::{self, Candidate, Plan};
 
 /// The role of a process that ends at once.
@@ -43,7 +45,7 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let turns = settings.turns.max(1);
-    let all = stats::interleave(&settings.plan, candidates(turns))?;
+    let all = stats::interleave(&settings.plan, candidates(turns)?)?;
     let conditions =
         format!("this program started by a process with one other thread, not pinned; {turns} turns per sample");
     let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", all, ROWS);
@@ -51,8 +53,13 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
 }
 
 /// All candidates, which start `turns` processes per sample, one after the other, and say how many microseconds one takes.
-pub fn candidates(turns: u32) -> Vec<Candidate<'static, f64>> {
-    vec![
+///
+/// # Errors
+/// Those of what they need.
+pub fn candidates(turns: u32) -> io::Result<Vec<Candidate<'static, f64>>> {
+    #[cfg(feature = "peers")]
+    temporary::claim()?;
+    Ok(vec![
         candidate(COMMAND, turns, || Command::new("/proc/self/exe").env(ROLE, NOTHING).status().map(drop)),
         candidate(SUBJECT, turns, || {
             let process = shmkit::process::spawn(|_: ()| (), ()).map_err(io::Error::other)?;
@@ -60,7 +67,7 @@ pub fn candidates(turns: u32) -> Vec<Candidate<'static, f64>> {
         }),
         #[cfg(feature = "peers")]
         candidate(PROCSPAWN, turns, || procspawn::spawn((), |()| ()).join().map_err(io::Error::other)),
-    ]
+    ])
 }
 
 fn candidate(name: &'static str, turns: u32, turn: impl Fn() -> io::Result<()> + 'static) -> Candidate<'static, f64> {

@@ -31,6 +31,8 @@ pub mod servo;
 pub mod shared_memory;
 #[cfg(feature = "peers")]
 pub mod shmem_ipc;
+#[cfg(feature = "peers")]
+pub mod temporary;
 pub mod threads;
 
 use std::io;

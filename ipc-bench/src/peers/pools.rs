@@ -10,6 +10,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cases::pool::{check, square, timed};
+use crate::peers::temporary;
 use crate::progress;
 use crate::stats::Candidate;
 
@@ -39,6 +40,7 @@ pub(crate) fn all(workers: usize, tasks: u64, chunk: usize) -> io::Result<Vec<Ca
 
 /// It has no map, so all tasks are submitted one by one.
 fn procspawn(workers: usize, tasks: u64) -> io::Result<Candidate<'static, f64>> {
+    temporary::claim()?;
     let pool = procspawn::Pool::new(workers).map_err(io::Error::other)?;
     Ok(Candidate::new(PROCSPAWN, move || {
         timed(|| {
