@@ -166,8 +166,14 @@ fn messages_there_and_back_are_compared_with_bare_futexes_and_with_what_the_kern
 }
 
 #[test]
+fn streams_are_of_single_calls_and_of_batches() {
+    assert_compared("pipe/stream", &["single calls", "batches of 64", "shmkit, always looking"]);
+}
+
+#[cfg(feature = "peers")]
+#[test]
 fn streams_are_compared_with_a_ring_between_threads() {
-    assert_compared("pipe/stream", &["single calls", "rtrb, threads", "batches of 64", "rtrb chunks, threads"]);
+    assert_compared("pipe/stream", &["rtrb, threads", "rtrb chunks, threads"]);
 }
 
 #[test]
@@ -176,8 +182,14 @@ fn frames_are_compared_with_bare_copies_at_each_size() {
 }
 
 #[test]
-fn queues_are_compared_with_a_channel_between_threads_also_with_two_of_each() {
-    assert_compared("queue/", &["1 + 1", "2 + 2", "4 processes", "crossbeam-channel"]);
+fn queues_are_of_one_and_of_two_on_each_side() {
+    assert_compared("queue/", &["1 + 1", "2 + 2", "4 processes", "shmkit, always looking"]);
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn queues_are_compared_with_a_channel_between_threads() {
+    assert_compared("queue/", &["crossbeam-channel, threads"]);
 }
 
 #[test]
@@ -265,7 +277,17 @@ fn kills_have_a_table_of_who_goes_on_who_is_told_and_who_hangs() {
 #[cfg(feature = "peers")]
 #[test]
 fn all_crates_have_a_row_among_the_killed_and_so_have_python_and_boost() {
-    let crates = ["raw_sync", "ipc-channel (servo)", "shmem-ipc", "ipmpsc", "iceoryx2", "procspawn", "parking_lot"];
+    let crates = [
+        "crossbeam-channel",
+        "rtrb",
+        "raw_sync",
+        "ipc-channel (servo)",
+        "shmem-ipc",
+        "ipmpsc",
+        "iceoryx2",
+        "procspawn",
+        "parking_lot",
+    ];
     assert_compared("killed", &crates);
     assert_compared("killed", &["multiprocessing", "interprocess_mutex"]);
 }
