@@ -158,3 +158,16 @@ pub(crate) fn named<'a, C>(all: &'a [C], orders: &Orders, key: &str, name: impl 
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_turns_are_timed_of_all_candidates_of_a_case_or_of_none() {
+        for case in GAMES {
+            let timed: Vec<_> = case.entries.iter().filter(|entry| entry.is_latency).map(|entry| entry.name).collect();
+            assert!(timed.is_empty() || timed.len() == case.entries.len(), "{}: of {timed:?} only", case.name);
+        }
+    }
+}

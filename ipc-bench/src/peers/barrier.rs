@@ -55,6 +55,8 @@ impl Place for Pthread {
 }
 
 impl Play for Pthread {
+    const IS_LATENCY: bool = true;
+
     fn play(&self, _: Seat, turns: u64) {
         for _ in 0..turns {
             // SAFETY: made by `create`, and alive as the mapping is.
@@ -68,6 +70,8 @@ impl Play for Pthread {
 pub struct Std(Barrier);
 
 impl Threaded for Std {
+    const IS_LATENCY: bool = true;
+
     fn create() -> Self {
         Std(Barrier::new(2))
     }
