@@ -198,6 +198,7 @@ fn cases_are_listed_and_not_run() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), ["event/set_reset", "event/handover/sleep", "event/handover/spin"]);
+    assert_eq!(run(&["--list", "--only=event"]).stdout, text.as_bytes());
 }
 
 #[test]
@@ -428,6 +429,8 @@ fn help_is_printed_and_unknown_options_are_refused() {
     assert!(String::from_utf8(help.stdout).unwrap().contains("--only PATTERN"));
     assert_refused(&["--nonsense"], "--nonsense");
     assert_refused(&["--rounds", "none"], "\"none\" is not a positive number");
+    assert_refused(&["--rounds", "14"], "at least 15 rounds, not 14");
+    assert_refused(&["--quick=yes"], "--quick takes no value");
     // One that fits does not hide one that does not.
     assert_refused(&["--only", "event", "--only", "nothing like it"], "nothing like it");
 }
@@ -446,6 +449,34 @@ fn file_that_cannot_be_made_is_refused_before_anything_is_measured() {
     for option in ["--json", "--html", "--targets"] {
         assert_refused(&["--only", "mutex/uncontended", option, "/nowhere/report"], "/nowhere/report");
     }
+}
+
+#[test]
+fn files_are_replaced_by_whole_reports_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report");
+    fs::write(&path, "an older one").unwrap();
+    let option = format!("--json={}", path.display());
+    let mut command = bench(&["--only", "event/handover/sleep", "--rounds", "1000", &option]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut process = Report(command.spawn().expect("the report starts"));
+    let pid = process.0.id();
+    wait_for("the start of a child", || !started_by(pid).is_empty());
+    // SAFETY: `kill` touches no memory; the group is that of the report, which was not reaped.
+    assert_eq!(unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGINT) }, 0);
+    process.0.wait().expect("the report ends");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "an older one");
+
+    assert!(run(&["--only", "region/memory", &option]).status.success());
+    assert!(fs::read_to_string(&path).unwrap().contains("region/memory"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something else is left");
+}
+
+#[test]
+fn what_is_no_ordinary_file_is_written_to_and_stays() {
+    let output = run(&["--only", "region/memory", "--json", "/dev/stdout"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"cases\""));
 }
 
 #[test]
