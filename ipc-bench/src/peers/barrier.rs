@@ -1,4 +1,7 @@
 //! Barriers: glibc's, process-shared, and std's.
+//!
+//! glibc's is used as its manual says: `pthread_barrier_init` with `PTHREAD_PROCESS_SHARED` for so many, and `pthread_barrier_wait` by each, one of whom gets
+//! another code. std's as its documentation says: `Barrier::new` for so many threads, which share it, and `wait` by each.
 
 use std::cell::UnsafeCell;
 use std::io;
