@@ -265,7 +265,7 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("mutex/stopped", Run::By(7.0, Options::stopped)),
         (open::NAME, Run::By(5.0, Options::open)),
         (create::NAME, Run::By(60.0, Options::create)),
-        ("region/attach", Run::By(10.0, Options::attach)),
+        ("region/attach", Run::By(50.0, Options::attach)),
         ("region/memory", Run::By(1.0, Options::memory)),
         (spawn::NAME, Run::By(2.0, Options::spawn)),
         (pool::MAPS, Run::By(2.0, Options::pool_maps)),

@@ -108,6 +108,15 @@ fn waiters_behind_a_stopped_owner_are_told_in_time_and_rob_nobody() {
 }
 
 #[test]
+fn crowds_that_would_be_too_late_are_not_gathered() {
+    let output = run(&["--only", "region/attach", "--rounds", "15", "--budget", "1"]);
+    let (text, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{notes}");
+    assert!(text.contains(", 1 participant ") && !text.contains("1000 participants"), "{text}");
+    assert!(notes.contains("region/attach: out of time before"), "{notes}");
+}
+
+#[test]
 fn arrays_are_compared_with_atomics_and_with_memcpy() {
     let output = run(&["--quick", "--only", "array"]);
     let text = String::from_utf8(output.stdout).unwrap();

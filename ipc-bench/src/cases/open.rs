@@ -226,12 +226,19 @@ impl Drop for Mapped {
 /// A process that has attached to a region for the first time, and sleeps since.
 pub(super) struct Newcomer {
     board: SharedBox<Board>,
-    _process: Child,
+    process: Child,
 }
 
 impl Newcomer {
     /// Lets a new process with that many idle threads attach to the region `name`.
     pub(super) fn start(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
+        let mut newcomer = Self::launch(name, threads, cpu)?;
+        newcomer.await_arrival()?;
+        Ok(newcomer)
+    }
+
+    /// Lets it begin with that.
+    pub(super) fn launch(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
         let board = SharedBox::<Board>::create()?;
         let arguments = [
             ("region", name.to_string()),
@@ -239,9 +246,19 @@ impl Newcomer {
             ("threads", threads.to_string()),
             ("cpu", cpu.to_string()),
         ];
-        let mut process = Child::start(NEWCOMER, &arguments)?;
-        process.await_signal(&board.done, 1, ANSWER_WITHIN)?;
-        Ok(Newcomer { board, _process: process })
+        let process = Child::start(NEWCOMER, &arguments)?;
+        Ok(Newcomer { board, process })
+    }
+
+    /// Waits until it has attached.
+    pub(super) fn await_arrival(&mut self) -> io::Result<()> {
+        self.process.await_signal(&self.board.done, 1, ANSWER_WITHIN)
+    }
+
+    /// Kills it, and does not wait for its end.
+    pub(super) fn kill(&mut self) {
+        // Unless it has ended before.
+        let _ = self.process.kill();
     }
 
     /// How long that took.
