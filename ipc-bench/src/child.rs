@@ -2,8 +2,8 @@
 //!
 //! Never a bare fork, so the parent may have any number of threads. A child does not outlive its
 //! parent: dropping [`Child`] kills and reaps it, and the kernel kills it when the parent's thread
-//! that started it ends, however that happens (Ctrl-C and SIGKILL included). The exception is
-//! [`Janitor`], which ends by itself when its parent has ended.
+//! that started it ends, however that happens (Ctrl-C and SIGKILL included). The exception is a
+//! [`Janitor`](crate::janitor::Janitor), which ends by itself when its parent has ended.
 
 use std::collections::HashMap;
 use std::env;
@@ -19,7 +19,7 @@ use crate::signal::Signal;
 /// The variable with the role of a child.
 pub(crate) const ROLE: &str = "SHMKIT_BENCH_ROLE";
 /// The parent to die with; a child without it is a janitor.
-const PARENT: &str = "SHMKIT_BENCH_PARENT";
+pub(crate) const PARENT: &str = "SHMKIT_BENCH_PARENT";
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 /// What a child is told: its role and named arguments.
@@ -236,38 +236,15 @@ impl Drop for Child {
     }
 }
 
-/// A child process that cleans up after this one, whatever ends it: it lives until it finds that
-/// nobody holds the other end of its standard input any more.
-#[derive(Debug)]
-pub struct Janitor(process::Child);
-
-impl Janitor {
-    /// Starts this binary again in `role`, with `names`, which hold no comma, as its argument of that
-    /// name.
-    ///
-    /// # Errors
-    /// Those of starting a process.
-    pub fn start(role: &'static str, names: &[String]) -> io::Result<Self> {
-        let mut command = command(role, &[("names", names.join(","))]);
-        // A group of its own: Ctrl-C is not for it.
-        let process = command.env_remove(PARENT).process_group(0).stdin(Stdio::piped()).spawn()?;
-        Ok(Janitor(process))
-    }
-}
-
-impl Drop for Janitor {
-    fn drop(&mut self) {
-        // Closes its standard input and waits for its end.
-        let _ = self.0.wait();
-    }
-}
-
-fn command(role: &str, arguments: &[(&str, String)]) -> Command {
+/// This binary again, as a process that is nobody's child yet.
+pub(crate) fn command(role: &str, arguments: &[(&str, String)]) -> Command {
     let mut command = Command::new("/proc/self/exe");
     command
         .arg0("shmkit-bench-child")
         .args(arguments.iter().map(|(key, value)| format!("{key}={value}")))
         .env(ROLE, role)
         .stdout(Stdio::null());
+    #[cfg(feature = "peers")]
+    command.env("TMPDIR", tempfile::env::temp_dir());
     command
 }

@@ -2,7 +2,7 @@
 //!
 //! Layers, each usable alone:
 //!
-//! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`proc`];
+//! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`janitor`], [`proc`];
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
@@ -28,6 +28,7 @@ pub mod clock;
 pub mod death;
 pub mod figure;
 pub mod floor;
+pub mod janitor;
 pub mod killed;
 pub mod limits;
 pub mod lock;

@@ -4,7 +4,7 @@
 use std::env;
 use std::fmt::Display;
 use std::fs::File;
-use std::io::{self, BufWriter, ErrorKind, Write as _};
+use std::io::{self, BufWriter, ErrorKind};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,9 +14,10 @@ use shmkit_bench::cases::{self, array, attach, contention, create, kill, killed,
 use shmkit_bench::death::Death;
 use shmkit_bench::figure::Figures;
 use shmkit_bench::progress;
+use shmkit_bench::report::output::Output;
 use shmkit_bench::report::{Report, html, json, targets};
 use shmkit_bench::solo::{self, Solo};
-use shmkit_bench::stats::{MIN_ROUNDS, Plan};
+use shmkit_bench::stats::{self, MIN_ROUNDS, Plan};
 use shmkit_bench::team::Game;
 
 const HELP: &str = "\
@@ -24,7 +25,7 @@ Measures shmkit against the hardware's limits and its peers.
 
 Usage: shmkit-bench [OPTIONS]
 
-Options:
+Options, with their values behind them or, as in --only=mutex, behind a sign:
   --list               print the names of the cases
   --only PATTERN       only cases whose name contains PATTERN; several of these:
                        those with any
@@ -101,8 +102,12 @@ impl Options {
             budget: Duration::from_secs(45),
         };
         while let Some(argument) = arguments.next() {
-            let mut value = || arguments.next().ok_or(format!("{argument} needs a value"));
-            match argument.as_str() {
+            let (option, mut given) = match argument.split_once('=') {
+                Some((option, value)) => (option, Some(value.to_string())),
+                None => (&*argument, None),
+            };
+            let mut value = || given.take().or_else(|| arguments.next()).ok_or(format!("{option} needs a value"));
+            match option {
                 "--help" | "-h" => return Ok(None),
                 "--list" => options.list = true,
                 "--only" => options.only.push(value()?),
@@ -120,11 +125,15 @@ impl Options {
                 "--large-kills" => large_kills = Some(number(&value()?)?),
                 "--small-pages" => options.huge_pages = false,
                 "--budget" => options.budget = Duration::from_secs(number(&value()?)? as u64),
-                _ => return Err(format!("unknown option {argument}, see --help")),
+                _ => return Err(format!("unknown option {option}, see --help")),
+            }
+            if let Some(value) = given {
+                return Err(format!("{option} takes no value, and not {value:?}"));
             }
         }
         let pick = |given: Option<usize>, full, quick| given.unwrap_or(if options.quick { quick } else { full });
         options.rounds = pick(rounds, 31, MIN_ROUNDS);
+        stats::check_rounds(options.rounds).map_err(|error| format!("--rounds: {error}"))?;
         options.kills = pick(kills, 1000, 20);
         options.large_kills = pick(large_kills, 100, 3);
         Ok(Some(options))
@@ -256,7 +265,7 @@ fn all_cases() -> Vec<(&'static str, Run)> {
         ("mutex/stopped", Run::By(7.0, Options::stopped)),
         (open::NAME, Run::By(5.0, Options::open)),
         (create::NAME, Run::By(60.0, Options::create)),
-        ("region/attach", Run::By(10.0, Options::attach)),
+        ("region/attach", Run::By(50.0, Options::attach)),
         ("region/memory", Run::By(1.0, Options::memory)),
         (spawn::NAME, Run::By(2.0, Options::spawn)),
         (pool::MAPS, Run::By(2.0, Options::pool_maps)),
@@ -305,27 +314,25 @@ fn run(options: &mut Options, chosen: &[(&'static str, Run)]) -> io::Result<Repo
 /// What writes a report in one form.
 type Write = fn(&Report, &mut BufWriter<File>) -> io::Result<()>;
 
-/// Makes the files that are wanted: before the cases, which take minutes.
-fn outputs(options: &Options) -> io::Result<Vec<(BufWriter<File>, Write)>> {
+/// Sees that the files that are wanted can be made: before the cases, which take minutes.
+fn outputs(options: &Options) -> io::Result<Vec<(Output, Write)>> {
     let wanted: [(&Option<PathBuf>, Write); 3] = [
         (&options.json, |report, file| json::write(report, file)),
         (&options.html, |report, file| html::write(report, file)),
         (&options.targets, |report, file| targets::write(report, file)),
     ];
-    let open = |(path, write): (&Option<PathBuf>, Write)| {
-        let path = path.as_ref()?;
-        let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
-        Some(File::create(path).map(|file| (BufWriter::new(file), write)).map_err(named))
+    let prepare = |(path, write): (&Option<PathBuf>, Write)| {
+        let output = Output::prepare(path.as_ref()?);
+        Some(output.map(|output| (output, write)))
     };
-    wanted.into_iter().filter_map(open).collect()
+    wanted.into_iter().filter_map(prepare).collect()
 }
 
 /// Prints the report and writes it where it is wanted.
-fn publish(report: &Report, outputs: Vec<(BufWriter<File>, Write)>) -> io::Result<()> {
+fn publish(report: &Report, outputs: Vec<(Output, Write)>) -> io::Result<()> {
     print!("{report}");
-    for (mut file, write) in outputs {
-        write(report, &mut file)?;
-        file.flush()?;
+    for (output, write) in outputs {
+        output.write(|file| write(report, file))?;
     }
     Ok(())
 }

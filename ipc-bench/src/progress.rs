@@ -75,6 +75,15 @@ pub fn round(done: usize, all: usize) {
     });
 }
 
+/// Says, now and then, that so many of `all` are done of something besides the rounds of the current case.
+pub fn step(what: &str, done: usize, all: usize) {
+    with(|progress| {
+        if progress.is_terminal && progress.said.elapsed() > EVERY {
+            progress.say(&format!(", {what} {done} of {all}"), 0.0);
+        }
+    });
+}
+
 /// Says something that stays on the screen.
 pub fn note(text: &str) {
     let erase = CURRENT.lock().unwrap_or_else(PoisonError::into_inner).as_ref().is_some_and(|it| it.is_terminal);

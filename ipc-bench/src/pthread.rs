@@ -1,4 +1,7 @@
 //! glibc's process-shared mutex in shared memory: plain, robust, and recursive.
+//!
+//! Used as its manual says: `pthread_mutex_init` with `PTHREAD_PROCESS_SHARED`, then lock and unlock. Whoever gets a robust one with `EOWNERDEAD` mends the
+//! value, calls `pthread_mutex_consistent`, and goes on.
 
 use std::cell::UnsafeCell;
 use std::io;

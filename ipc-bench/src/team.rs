@@ -101,7 +101,7 @@ pub struct Entry {
     /// Its name in results.
     pub name: &'static str,
     spinning: Spinning,
-    is_latency: bool,
+    pub(crate) is_latency: bool,
     create: fn(usize) -> io::Result<Stage>,
     play: fn(&Orders) -> io::Result<()>,
 }

@@ -108,6 +108,15 @@ fn waiters_behind_a_stopped_owner_are_told_in_time_and_rob_nobody() {
 }
 
 #[test]
+fn crowds_that_would_be_too_late_are_not_gathered() {
+    let output = run(&["--only", "region/attach", "--rounds", "15", "--budget", "1"]);
+    let (text, notes) = (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{notes}");
+    assert!(text.contains(", 1 participant ") && !text.contains("1000 participants"), "{text}");
+    assert!(notes.contains("region/attach: out of time before"), "{notes}");
+}
+
+#[test]
 fn arrays_are_compared_with_atomics_and_with_memcpy() {
     let output = run(&["--quick", "--only", "array"]);
     let text = String::from_utf8(output.stdout).unwrap();
@@ -166,8 +175,14 @@ fn messages_there_and_back_are_compared_with_bare_futexes_and_with_what_the_kern
 }
 
 #[test]
+fn streams_are_of_single_calls_and_of_batches() {
+    assert_compared("pipe/stream", &["single calls", "batches of 64", "shmkit, always looking"]);
+}
+
+#[cfg(feature = "peers")]
+#[test]
 fn streams_are_compared_with_a_ring_between_threads() {
-    assert_compared("pipe/stream", &["single calls", "rtrb, threads", "batches of 64", "rtrb chunks, threads"]);
+    assert_compared("pipe/stream", &["rtrb, threads", "rtrb chunks, threads"]);
 }
 
 #[test]
@@ -176,8 +191,14 @@ fn frames_are_compared_with_bare_copies_at_each_size() {
 }
 
 #[test]
-fn queues_are_compared_with_a_channel_between_threads_also_with_two_of_each() {
-    assert_compared("queue/", &["1 + 1", "2 + 2", "4 processes", "crossbeam-channel"]);
+fn queues_are_of_one_and_of_two_on_each_side() {
+    assert_compared("queue/", &["1 + 1", "2 + 2", "4 processes", "shmkit, always looking"]);
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn queues_are_compared_with_a_channel_between_threads() {
+    assert_compared("queue/", &["crossbeam-channel, threads"]);
 }
 
 #[test]
@@ -186,6 +207,7 @@ fn cases_are_listed_and_not_run() {
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), ["event/set_reset", "event/handover/sleep", "event/handover/spin"]);
+    assert_eq!(run(&["--list", "--only=event"]).stdout, text.as_bytes());
 }
 
 #[test]
@@ -265,7 +287,17 @@ fn kills_have_a_table_of_who_goes_on_who_is_told_and_who_hangs() {
 #[cfg(feature = "peers")]
 #[test]
 fn all_crates_have_a_row_among_the_killed_and_so_have_python_and_boost() {
-    let crates = ["raw_sync", "ipc-channel (servo)", "shmem-ipc", "ipmpsc", "iceoryx2", "procspawn", "parking_lot"];
+    let crates = [
+        "crossbeam-channel",
+        "rtrb",
+        "raw_sync",
+        "ipc-channel (servo)",
+        "shmem-ipc",
+        "ipmpsc",
+        "iceoryx2",
+        "procspawn",
+        "parking_lot",
+    ];
     assert_compared("killed", &crates);
     assert_compared("killed", &["multiprocessing", "interprocess_mutex"]);
 }
@@ -345,6 +377,60 @@ fn interrupted_report_leaves_no_process_and_no_region() {
     }
 }
 
+/// Stops the report, again and again, until it has been stopped when there was what `is_there` looks for.
+fn stop_when(process: &Report, is_there: impl Fn() -> bool) {
+    let signal = |signal: libc::c_int| {
+        // SAFETY: `kill` touches no memory; the report was not reaped, so the pid is its own.
+        assert_eq!(unsafe { libc::kill(process.0.id() as libc::pid_t, signal) }, 0);
+    };
+    let stat = format!("/proc/{}/stat", process.0.id());
+    let is_stopped = || fs::read_to_string(&stat).is_ok_and(|stat| stat.contains(") T "));
+    wait_for("a stop at the right time", || {
+        signal(libc::SIGSTOP);
+        wait_for("the stop", is_stopped);
+        let stopped_in_time = is_there();
+        if !stopped_in_time {
+            signal(libc::SIGCONT);
+        }
+        stopped_in_time
+    });
+}
+
+/// Interrupts a report when there is what `is_there` looks for, given its process id.
+fn assert_not_left(pattern: &str, is_there: impl Fn(u32) -> bool) {
+    let mut command = bench(&["--only", pattern, "--rounds", "1000"]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut process = Report(command.spawn().expect("the report starts"));
+    let pid = process.0.id();
+    stop_when(&process, || is_there(pid));
+    for signal in [libc::SIGINT, libc::SIGCONT] {
+        // SAFETY: `kill` touches no memory; the group is that of the report, which was not reaped.
+        assert_eq!(unsafe { libc::kill(-(pid as libc::pid_t), signal) }, 0);
+    }
+    process.0.wait().expect("the report ends");
+    wait_for("the end of what was there", || !is_there(pid));
+}
+
+#[test]
+fn report_interrupted_with_a_half_made_file_leaves_no_file() {
+    let half_made = |whose: &str| {
+        assert_not_left("region/create", |pid| regions_of(pid).contains(&format!("shmkit-bench-{pid}-create-{whose}")));
+    };
+    half_made("bare");
+    half_made("ours");
+    #[cfg(feature = "peers")]
+    half_made("peer");
+}
+
+#[cfg(feature = "peers")]
+#[test]
+fn interrupted_report_leaves_no_socket_of_a_peer() {
+    assert_not_left("process/spawn", |pid| {
+        let own = std::env::temp_dir().join(format!("shmkit-bench-{pid}-files"));
+        fs::read_dir(own).is_ok_and(|mut folder| folder.next().is_some())
+    });
+}
+
 #[test]
 fn help_is_printed_and_unknown_options_are_refused() {
     let help = run(&["--help"]);
@@ -352,6 +438,8 @@ fn help_is_printed_and_unknown_options_are_refused() {
     assert!(String::from_utf8(help.stdout).unwrap().contains("--only PATTERN"));
     assert_refused(&["--nonsense"], "--nonsense");
     assert_refused(&["--rounds", "none"], "\"none\" is not a positive number");
+    assert_refused(&["--rounds", "14"], "at least 15 rounds, not 14");
+    assert_refused(&["--quick=yes"], "--quick takes no value");
     // One that fits does not hide one that does not.
     assert_refused(&["--only", "event", "--only", "nothing like it"], "nothing like it");
 }
@@ -370,6 +458,34 @@ fn file_that_cannot_be_made_is_refused_before_anything_is_measured() {
     for option in ["--json", "--html", "--targets"] {
         assert_refused(&["--only", "mutex/uncontended", option, "/nowhere/report"], "/nowhere/report");
     }
+}
+
+#[test]
+fn files_are_replaced_by_whole_reports_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("report");
+    fs::write(&path, "an older one").unwrap();
+    let option = format!("--json={}", path.display());
+    let mut command = bench(&["--only", "event/handover/sleep", "--rounds", "1000", &option]);
+    command.stdout(Stdio::null()).stderr(Stdio::null()).process_group(0);
+    let mut process = Report(command.spawn().expect("the report starts"));
+    let pid = process.0.id();
+    wait_for("the start of a child", || !started_by(pid).is_empty());
+    // SAFETY: `kill` touches no memory; the group is that of the report, which was not reaped.
+    assert_eq!(unsafe { libc::kill(-(pid as libc::pid_t), libc::SIGINT) }, 0);
+    process.0.wait().expect("the report ends");
+    assert_eq!(fs::read_to_string(&path).unwrap(), "an older one");
+
+    assert!(run(&["--only", "region/memory", &option]).status.success());
+    assert!(fs::read_to_string(&path).unwrap().contains("region/memory"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "something else is left");
+}
+
+#[test]
+fn what_is_no_ordinary_file_is_written_to_and_stays() {
+    let output = run(&["--only", "region/memory", "--json", "/dev/stdout"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"cases\""));
 }
 
 #[test]

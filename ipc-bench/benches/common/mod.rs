@@ -1,7 +1,7 @@
 //! The cases of the report as criterion benches: one group per case, named like it.
 //!
-//! Criterion shows the course of one candidate over time; ratios come from the report, whose rounds
-//! are interleaved.
+//! Criterion shows the course of one candidate over time, and all of a group in one plot
+//! (`target/criterion/report/index.html`); ratios come from the report, whose rounds are interleaved.
 
 use std::time::Duration;
 

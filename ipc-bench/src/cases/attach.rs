@@ -3,15 +3,16 @@
 //! Each of them is a process with a keeper of its own. The name is removed by a janitor, as in [`open`](super::open).
 
 use std::io;
-use std::process;
+use std::time::Instant;
 
 use shmkit::RegionOptions;
 
-use super::open::{JANITOR, Newcomer};
-use crate::child::Janitor;
+use super::open::Newcomer;
 use crate::figure::{Figure, Figures};
+use crate::janitor::{self, Janitor};
 use crate::pin::Pair;
-use crate::stats::{self, Plan};
+use crate::progress;
+use crate::stats::{self, Candidate, Plan};
 
 /// How many take part when one comes.
 pub const PARTICIPANTS: [usize; 4] = [1, 10, 100, 1000];
@@ -19,6 +20,8 @@ pub const PARTICIPANTS: [usize; 4] = [1, 10, 100, 1000];
 const SIZE: usize = 64 << 10;
 /// Slots besides those for the participants that are there.
 const SPARE: usize = 24;
+/// How many are started at once: one by one, a thousand would take most of a minute.
+const AT_ONCE: usize = 64;
 
 /// How to run the case.
 #[derive(Debug, Clone)]
@@ -35,27 +38,39 @@ pub struct Settings {
 /// Those of making the region and of starting processes; `InvalidInput` for too few rounds.
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
-    let name = format!("shmkit-bench-{}-attach", process::id());
-    let _janitor = Janitor::start(JANITOR, std::slice::from_ref(&name))?;
+    let name = janitor::own_name("attach");
+    let _janitor = Janitor::start(std::slice::from_ref(&name))?;
     let pair = Pair::choose()?;
     let capacity = settings.most + SPARE;
     let mut options = RegionOptions::new();
     let region = options.participants(capacity as u32).create(&name, SIZE).map_err(io::Error::other)?;
     let mut figures = Vec::new();
     // This process is the first.
-    let mut others = Vec::new();
+    let mut others = Crowd(Vec::new());
+    let begun = Instant::now();
     for count in PARTICIPANTS.into_iter().filter(|&count| count <= settings.most) {
-        while others.len() + 1 < count {
-            // In turns on both: none of them does anything once it is there.
-            let cpu = [pair.first, pair.second][others.len() % 2];
-            others.push(Newcomer::start(&name, 0, cpu)?);
+        let left = || settings.plan.budget.saturating_sub(begun.elapsed());
+        while others.0.len() + 1 < count && !left().is_zero() {
+            let first = others.0.len();
+            for index in first..(first + AT_ONCE).min(count - 1) {
+                // In turns on both: none of them does anything once it is there.
+                others.0.push(Newcomer::launch(&name, 0, [pair.first, pair.second][index % 2])?);
+            }
+            others.0[first..].iter_mut().try_for_each(Newcomer::await_arrival)?;
+            progress::step("starting participant", others.0.len() + 1, count);
+        }
+        if left().is_zero() {
+            progress::note(&format!("{}: out of time before {count} participants", settings.plan.case));
+            break;
         }
         let sample = || Ok(Newcomer::start(&name, 0, pair.second)?.time().as_secs_f64() * 1e6);
-        let all = stats::interleave(&settings.plan, vec![stats::Candidate::new("", sample)])?;
+        let all =
+            stats::interleave(&Plan { budget: left(), ..settings.plan.clone() }, vec![Candidate::new("", sample)])?;
         let times = all.into_iter().flat_map(|series| series.rounds).collect();
         let what = if count == 1 { "participant" } else { "participants" };
         figures.push(Figure::alone(format!("first attachment of a process, {count} {what}"), "us", times, []));
     }
+    drop(others);
     drop(region);
     let conditions = format!(
         "Region::open of a region of 64 KiB with room for {capacity} participants, the only call in a new process, pinned to CPU {}; \
@@ -63,4 +78,21 @@ pub fn run(settings: &Settings) -> io::Result<Figures> {
         pair.second
     );
     Ok(Figures { figures, conditions })
+}
+
+/// Those who take part besides this process.
+struct Crowd(Vec<Newcomer>);
+
+impl Drop for Crowd {
+    fn drop(&mut self) {
+        // All at once: each that ends while others are there is noticed by all of them, which takes them longer than to end.
+        for other in &mut self.0 {
+            other.kill();
+        }
+        let all = self.0.len();
+        for ended in 1..=all {
+            self.0.pop();
+            progress::step("ending participant", ended, all);
+        }
+    }
 }

@@ -4,15 +4,13 @@
 
 use std::ffi::CString;
 use std::io;
-use std::process;
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use shmkit::Region;
 
-use super::open::JANITOR;
-use crate::child::Janitor;
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+use crate::janitor::{self, Janitor};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
 use crate::pin::{self, Pinned};
@@ -98,8 +96,8 @@ impl Scene {
     /// # Errors
     /// Those of starting them.
     pub fn prepare() -> io::Result<Self> {
-        let names = ["ours", "bare", "peer"].map(|whose| format!("shmkit-bench-{}-create-{whose}", process::id()));
-        let janitor = Janitor::start(JANITOR, &names)?;
+        let names = ["ours", "bare", "peer"].map(|whose| janitor::own_name(format_args!("create-{whose}")));
+        let janitor = Janitor::start(&names)?;
         // Before the thread is pinned: its keeper serves later cases, too.
         let other = Region::anonymous(1).map_err(io::Error::other)?;
         let cpu = pin::Pair::choose()?.first;

@@ -33,6 +33,7 @@ use std::process;
 
 use crate::child::Orders;
 use crate::death::{self, Death};
+use crate::janitor;
 #[cfg(feature = "peers")]
 use crate::peers::iceoryx2;
 use crate::soak::worker;
@@ -127,7 +128,7 @@ fn run(orders: &Orders) -> io::Result<()> {
         kill::VICTIM => kill::fall_as_told(orders),
         open::NEWCOMER => open::come_as_told(orders),
         worker::WORKER => worker::work_as_told(orders),
-        open::JANITOR => open::clean_as_told(orders),
+        janitor::JANITOR => janitor::clean_as_told(orders),
         spawn::NOTHING => Ok(()),
         stopped::OWNER => stopped::own_as_told(orders),
         stopped::WAITER => stopped::wait_as_told(orders),
@@ -156,4 +157,17 @@ pub(crate) fn named<'a, C>(all: &'a [C], orders: &Orders, key: &str, name: impl 
         let message = format!("no {key} {wanted:?} here");
         io::Error::new(io::ErrorKind::InvalidInput, message)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn single_turns_are_timed_of_all_candidates_of_a_case_or_of_none() {
+        for case in GAMES {
+            let timed: Vec<_> = case.entries.iter().filter(|entry| entry.is_latency).map(|entry| entry.name).collect();
+            assert!(timed.is_empty() || timed.len() == case.entries.len(), "{}: of {timed:?} only", case.name);
+        }
+    }
 }

@@ -8,9 +8,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
-use std::process;
 use std::ptr;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -19,8 +18,9 @@ use std::time::{Duration, Instant};
 
 use shmkit::Region;
 
-use crate::child::{Child, Janitor, Orders};
+use crate::child::{Child, Orders};
 use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+use crate::janitor::{self, Janitor};
 #[cfg(feature = "peers")]
 use crate::peers::shared_memory;
 use crate::pin;
@@ -30,8 +30,6 @@ use crate::stats::{self, Candidate, Plan, Series};
 
 /// The role of the processes that attach for the first time.
 pub const NEWCOMER: &str = "open-newcomer";
-/// The role of the process that removes the names.
-pub const JANITOR: &str = "open-janitor";
 
 /// The measured sizes, named for the series; the last is compared to the first.
 pub const SIZES: [(&str, usize); 4] =
@@ -126,8 +124,8 @@ impl Scene {
     /// # Errors
     /// Those of making regions and of starting processes.
     pub fn prepare() -> io::Result<Self> {
-        let names = SIZES.map(|(label, _)| format!("shmkit-bench-{}-{}", process::id(), label.replace(' ', "-")));
-        let janitor = Janitor::start(JANITOR, &names)?;
+        let names = SIZES.map(|(label, _)| janitor::own_name(label.replace(' ', "-")));
+        let janitor = Janitor::start(&names)?;
         // Before the thread is pinned: its keeper serves later cases, too.
         let other = Region::anonymous(1).map_err(io::Error::other)?;
         let pair = pin::Pair::choose()?;
@@ -228,12 +226,19 @@ impl Drop for Mapped {
 /// A process that has attached to a region for the first time, and sleeps since.
 pub(super) struct Newcomer {
     board: SharedBox<Board>,
-    _process: Child,
+    process: Child,
 }
 
 impl Newcomer {
     /// Lets a new process with that many idle threads attach to the region `name`.
     pub(super) fn start(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
+        let mut newcomer = Self::launch(name, threads, cpu)?;
+        newcomer.await_arrival()?;
+        Ok(newcomer)
+    }
+
+    /// Lets it begin with that.
+    pub(super) fn launch(name: &str, threads: usize, cpu: usize) -> io::Result<Self> {
         let board = SharedBox::<Board>::create()?;
         let arguments = [
             ("region", name.to_string()),
@@ -241,9 +246,19 @@ impl Newcomer {
             ("threads", threads.to_string()),
             ("cpu", cpu.to_string()),
         ];
-        let mut process = Child::start(NEWCOMER, &arguments)?;
-        process.await_signal(&board.done, 1, ANSWER_WITHIN)?;
-        Ok(Newcomer { board, _process: process })
+        let process = Child::start(NEWCOMER, &arguments)?;
+        Ok(Newcomer { board, process })
+    }
+
+    /// Waits until it has attached.
+    pub(super) fn await_arrival(&mut self) -> io::Result<()> {
+        self.process.await_signal(&self.board.done, 1, ANSWER_WITHIN)
+    }
+
+    /// Kills it, and does not wait for its end.
+    pub(super) fn kill(&mut self) {
+        // Unless it has ended before.
+        let _ = self.process.kill();
     }
 
     /// How long that took.
@@ -275,17 +290,4 @@ fn sleep_for_ever() -> ! {
     loop {
         thread::park();
     }
-}
-
-/// Waits as a child for the end of the parent, and removes the names that its orders give.
-///
-/// # Errors
-/// Unfit orders, or those of waiting.
-pub fn clean_as_told(orders: &Orders) -> io::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new())?;
-    for name in orders.text("names")?.split(',') {
-        // A name that was never made is no failure.
-        let _ = Region::unlink(name);
-    }
-    Ok(())
 }

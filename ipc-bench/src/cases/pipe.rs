@@ -11,7 +11,9 @@ use crate::peers::descriptors::{PIPE, Pipes, SOCKET, Sockets};
 use crate::peers::iceoryx2::{self, Services};
 #[cfg(feature = "peers")]
 use crate::peers::ipmpsc::{self, Rings as IpmpscRings};
+#[cfg(feature = "peers")]
 use crate::peers::rtrb::{self, Rings};
+#[cfg(feature = "peers")]
 use crate::peers::threads::Threads;
 use crate::record::{LINE, Records};
 use crate::team::{Cpus, Entry, Game, Measure};
@@ -22,8 +24,10 @@ const ROOM: usize = 1024;
 const MANY: usize = 64;
 
 /// rtrb with the pauses from look to look that were found to be best for there and back.
+#[cfg(feature = "peers")]
 type RingsThereAndBack = Rings<Note, ROOM, 4>;
 /// The same for streams.
+#[cfg(feature = "peers")]
 type StreamingRings = Rings<u64, ROOM, 64>;
 
 /// One message there and back between two that look for it.
@@ -41,6 +45,7 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
         Entry::of::<Cast<RoundTrip, Typed<Note>, Records>>(LINE),
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
         Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(ALWAYS).with(Spinning::Always),
+        #[cfg(feature = "peers")]
         Entry::of::<Threads<Cast<RoundTrip, Typed<Note>, RingsThereAndBack>>>(rtrb::NAME),
         #[cfg(feature = "peers")]
         Entry::of::<Cast<RoundTrip, Typed<Note>, Services>>(iceoryx2::NAME),
@@ -49,6 +54,7 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
         Comparison::at_most(CACHE_LINE, 1.25),
         Comparison::at_most(CACHE_LINE, 1.25).of(ALWAYS),
         Comparison::listed(LINE).of(ALWAYS),
+        #[cfg(feature = "peers")]
         Comparison::at_most(rtrb::NAME, 1.0),
         #[cfg(feature = "peers")]
         Comparison::at_most(iceoryx2::NAME, 1.0 / 3.0),
@@ -95,14 +101,19 @@ pub const STREAM: Game = Game {
     cpus: Cpus::Two,
     measure: Measure::Whole,
     entries: &[
+        #[cfg(feature = "peers")]
         Entry::of::<Threads<Cast<Stream, Typed<u64>, StreamingRings>>>(rtrb::NAME),
         Entry::of::<Cast<Stream, Typed<u64>, OneWay<ROOM>>>(SUBJECT),
         Entry::of::<Cast<Stream, Typed<u64>, OneWay<ROOM>>>(ALWAYS).with(Spinning::Always),
+        #[cfg(feature = "peers")]
         Entry::of::<Threads<Cast<Stream, Typed<u64>, Rings<u64, ROOM, 1>>>>(rtrb::AT_ONCE),
     ],
     rows: &[
+        #[cfg(feature = "peers")]
         Comparison::at_most(rtrb::NAME, 1.05),
+        #[cfg(feature = "peers")]
         Comparison::at_most(rtrb::NAME, 1.05).of(ALWAYS),
+        #[cfg(feature = "peers")]
         Comparison::listed(rtrb::AT_ONCE),
     ],
 };
@@ -117,9 +128,15 @@ pub const STREAM_BATCHES: Game = Game {
     cpus: Cpus::Two,
     measure: Measure::PerMessage(MANY as u64),
     entries: &[
+        #[cfg(feature = "peers")]
         Entry::of::<Threads<Cast<Stream, Batch<MANY>, StreamingRings>>>(rtrb::CHUNKS),
         Entry::of::<Cast<Stream, Batch<MANY>, OneWay<ROOM>>>(SUBJECT),
         Entry::of::<Cast<Stream, Batch<MANY>, OneWay<ROOM>>>(ALWAYS).with(Spinning::Always),
     ],
-    rows: &[Comparison::at_most(rtrb::CHUNKS, 1.05), Comparison::at_most(rtrb::CHUNKS, 1.05).of(ALWAYS)],
+    rows: &[
+        #[cfg(feature = "peers")]
+        Comparison::at_most(rtrb::CHUNKS, 1.05),
+        #[cfg(feature = "peers")]
+        Comparison::at_most(rtrb::CHUNKS, 1.05).of(ALWAYS),
+    ],
 };

@@ -5,9 +5,11 @@ use shmkit::spin::Spinning;
 use crate::channels::Shared;
 use crate::figure::{ALWAYS, Comparison, SUBJECT};
 use crate::message::{Cast, Stream, Typed};
+#[cfg(feature = "peers")]
 use crate::peers::crossbeam::{self, Channel};
 #[cfg(feature = "peers")]
 use crate::peers::python;
+#[cfg(feature = "peers")]
 use crate::peers::threads::Threads;
 use crate::team::{Cpus, Entry, Game, Measure};
 
@@ -18,6 +20,7 @@ const CONDITIONS: &str = "u64, room for 1024; crossbeam-channel between threads 
                           the CPUs, and so the consumers";
 
 const ENTRIES: &[Entry] = &[
+    #[cfg(feature = "peers")]
     Entry::of::<Threads<Cast<Stream, Typed<u64>, Channel<u64, ROOM>>>>(crossbeam::NAME),
     Entry::of::<Cast<Stream, Typed<u64>, Shared<ROOM>>>(SUBJECT),
     Entry::of::<Cast<Stream, Typed<u64>, Shared<ROOM>>>(ALWAYS).with(Spinning::Always),
@@ -26,7 +29,9 @@ const ENTRIES: &[Entry] = &[
 ];
 
 const ROWS: &[Comparison] = &[
+    #[cfg(feature = "peers")]
     Comparison::at_most(crossbeam::NAME, 1.05),
+    #[cfg(feature = "peers")]
     Comparison::at_most(crossbeam::NAME, 1.05).of(ALWAYS),
     #[cfg(feature = "peers")]
     Comparison::listed(python::NAME),

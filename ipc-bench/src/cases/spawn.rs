@@ -8,7 +8,9 @@ use std::process::Command;
 use std::time::Instant;
 
 use crate::child::ROLE;
-use crate::figure::{Comparison, Figure, Figures, SUBJECT};
+use crate::figure::{Comparison, Distribution, Figure, Figures, SUBJECT};
+#[cfg(feature = "peers")]
+use crate::peers::temporary;
 use crate::stats::{self, Candidate, Plan};
 
 /// The role of a process that ends at once.
@@ -43,16 +45,24 @@ pub struct Settings {
 pub fn run(settings: &Settings) -> io::Result<Figures> {
     stats::check_rounds(settings.plan.rounds)?;
     let turns = settings.turns.max(1);
-    let all = stats::interleave(&settings.plan, candidates(turns))?;
+    let all = stats::interleave(&settings.plan, candidates(turns)?)?;
     let conditions =
         format!("this program started by a process with one other thread, not pinned; {turns} turns per sample");
-    let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", all, ROWS);
-    Ok(Figures { figures: vec![figure], conditions })
+    let distributions = all.iter().map(|series| Distribution::of(series.name, series.rounds.iter().flatten().copied()));
+    let distributions = distributions.collect();
+    let means = all.iter().map(|series| series.map(|times| mean(times))).collect();
+    let figure = Figure::of_rounds("process, spawn and join of an empty function", "us", means, ROWS);
+    Ok(Figures { figures: vec![figure.with_distributions(distributions)], conditions })
 }
 
-/// All candidates, which start `turns` processes per sample, one after the other, and say how many microseconds one takes.
-pub fn candidates(turns: u32) -> Vec<Candidate<'static, f64>> {
-    vec![
+/// All candidates, which start `turns` processes per sample, one after the other, and say how many nanoseconds each takes.
+///
+/// # Errors
+/// Those of what they need.
+pub fn candidates(turns: u32) -> io::Result<Vec<Candidate<'static, Vec<u64>>>> {
+    #[cfg(feature = "peers")]
+    temporary::claim()?;
+    Ok(vec![
         candidate(COMMAND, turns, || Command::new("/proc/self/exe").env(ROLE, NOTHING).status().map(drop)),
         candidate(SUBJECT, turns, || {
             let process = shmkit::process::spawn(|_: ()| (), ()).map_err(io::Error::other)?;
@@ -60,15 +70,23 @@ pub fn candidates(turns: u32) -> Vec<Candidate<'static, f64>> {
         }),
         #[cfg(feature = "peers")]
         candidate(PROCSPAWN, turns, || procspawn::spawn((), |()| ()).join().map_err(io::Error::other)),
-    ]
+    ])
 }
 
-fn candidate(name: &'static str, turns: u32, turn: impl Fn() -> io::Result<()> + 'static) -> Candidate<'static, f64> {
-    Candidate::new(name, move || {
+/// The mean of so many nanoseconds, in microseconds.
+pub fn mean(times: &[u64]) -> f64 {
+    times.iter().sum::<u64>() as f64 / 1e3 / times.len() as f64
+}
+
+fn candidate(
+    name: &'static str,
+    turns: u32,
+    turn: impl Fn() -> io::Result<()> + 'static,
+) -> Candidate<'static, Vec<u64>> {
+    let timed = move || {
         let begin = Instant::now();
-        for _ in 0..turns {
-            turn()?;
-        }
-        Ok(begin.elapsed().as_secs_f64() * 1e6 / f64::from(turns))
-    })
+        turn()?;
+        Ok(begin.elapsed().as_nanos() as u64)
+    };
+    Candidate::new(name, move || (0..turns).map(|_| timed()).collect())
 }

@@ -1,4 +1,7 @@
 //! Barriers: glibc's, process-shared, and std's.
+//!
+//! glibc's is used as its manual says: `pthread_barrier_init` with `PTHREAD_PROCESS_SHARED` for so many, and `pthread_barrier_wait` by each, one of whom gets
+//! another code. std's as its documentation says: `Barrier::new` for so many threads, which share it, and `wait` by each.
 
 use std::cell::UnsafeCell;
 use std::io;
@@ -55,6 +58,8 @@ impl Place for Pthread {
 }
 
 impl Play for Pthread {
+    const IS_LATENCY: bool = true;
+
     fn play(&self, _: Seat, turns: u64) {
         for _ in 0..turns {
             // SAFETY: made by `create`, and alive as the mapping is.
@@ -68,6 +73,8 @@ impl Play for Pthread {
 pub struct Std(Barrier);
 
 impl Threaded for Std {
+    const IS_LATENCY: bool = true;
+
     fn create() -> Self {
         Std(Barrier::new(2))
     }

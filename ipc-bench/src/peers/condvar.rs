@@ -1,5 +1,8 @@
 //! Condition variables: glibc's, process-shared, and std's. For each member a flag under a mutex, and a
 //! condition variable for those who wait for the flag.
+//!
+//! glibc's is used as its manual says: both are made with `PTHREAD_PROCESS_SHARED`, and `pthread_cond_wait` stands in a loop that looks at the flag, which is
+//! set under the mutex before `pthread_cond_signal`. std's as its documentation says, in the same way, by `wait_while` and `notify_one`.
 
 use std::cell::UnsafeCell;
 use std::io;

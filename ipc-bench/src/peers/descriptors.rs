@@ -2,6 +2,10 @@
 //!
 //! They carry bytes and know of no messages; both sides know how long each is, so nothing is sent besides. The
 //! children inherit the descriptors.
+//!
+//! The pipe is used as its manual says: one end is written to and the other read from, by calls that block, and its buffer is made as large
+//! as `F_SETPIPE_SZ` permits without privilege. The sockets are used as the documentation of `UnixStream` says: a `pair`, each
+//! end with its side, `write_all` and `read_exact`.
 
 use std::fs::File;
 use std::io::{self, Read, Write};

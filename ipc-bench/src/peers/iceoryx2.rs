@@ -7,8 +7,7 @@
 use std::fmt::Debug;
 use std::fs;
 use std::hint;
-use std::io::{self, Read};
-use std::process;
+use std::io;
 use std::slice;
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +20,8 @@ use iceoryx2::port::subscriber::Subscriber;
 use iceoryx2::prelude::*;
 use iceoryx2::service::port_factory::publish_subscribe::PortFactory;
 
-use crate::child::{Janitor, Orders};
+use crate::child::Orders;
+use crate::janitor::{self, Janitor};
 use crate::message::{Carrier, Note, Receiving, Sending};
 use crate::team::Place;
 
@@ -53,8 +53,8 @@ fn prefix(name: &str) -> String {
 impl Place for Services {
     fn create(_: usize) -> io::Result<Self> {
         static MADE: AtomicU32 = AtomicU32::new(0);
-        let name = format!("shmkit-bench-{}-{}", process::id(), MADE.fetch_add(1, Relaxed));
-        let janitor = Janitor::start(JANITOR, slice::from_ref(&name))?;
+        let name = janitor::own_name(MADE.fetch_add(1, Relaxed));
+        let janitor = Janitor::start_as(JANITOR, slice::from_ref(&name))?;
         Ok(Services { name, _janitor: Some(janitor) })
     }
 
@@ -75,7 +75,7 @@ impl Place for Services {
 /// # Errors
 /// Unfit orders, or those of waiting and of looking.
 pub fn clean_as_told(orders: &Orders) -> io::Result<()> {
-    io::stdin().read_to_end(&mut Vec::new())?;
+    janitor::await_end()?;
     let name = orders.text("names")?;
     remove(name)?;
     loop {

@@ -1,10 +1,11 @@
-//! The peers besides locks: what glibc and the kernel have for several processes, what std and the usual crates
-//! have for several threads, and, with the feature `peers`, what others have.
+//! The peers besides locks: what glibc and the kernel have for several processes, what std has for several
+//! threads, and, with the feature `peers`, what others have for either.
 
 pub mod barrier;
 #[cfg(feature = "peers")]
 pub mod boost;
 pub mod condvar;
+#[cfg(feature = "peers")]
 pub mod crossbeam;
 pub mod descriptors;
 pub mod eventfd;
@@ -22,6 +23,7 @@ pub mod procspawn;
 pub mod python;
 #[cfg(feature = "peers")]
 pub mod raw_sync;
+#[cfg(feature = "peers")]
 pub mod rtrb;
 pub mod rwlock;
 pub mod sem;
@@ -31,6 +33,8 @@ pub mod servo;
 pub mod shared_memory;
 #[cfg(feature = "peers")]
 pub mod shmem_ipc;
+#[cfg(feature = "peers")]
+pub mod temporary;
 pub mod threads;
 
 use std::io;

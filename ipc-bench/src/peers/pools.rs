@@ -1,7 +1,9 @@
 //! Other pools of processes: Python's `multiprocessing.Pool` (`pool.py` in the interpreter that `python3` is), that of loky (`loky.py`, if that interpreter
 //! has it), and that of procspawn.
 //!
-//! loky is used as its documentation says: by its reusable executor, whose `map` is that of `concurrent.futures`.
+//! Each is used as its documentation says. `multiprocessing.Pool`: from a context, here of the start method `fork`, in a `with` that ends it, by `map`
+//! with the default or the given `chunksize`. loky: by its reusable executor, whose `map` is that of `concurrent.futures`. procspawn: a `Pool`, to which
+//! each task is given by `spawn`, and `join` for its value.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::process::CommandExt;
@@ -10,6 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::cases::pool::{check, square, timed};
+use crate::peers::temporary;
 use crate::progress;
 use crate::stats::Candidate;
 
@@ -39,6 +42,7 @@ pub(crate) fn all(workers: usize, tasks: u64, chunk: usize) -> io::Result<Vec<Ca
 
 /// It has no map, so all tasks are submitted one by one.
 fn procspawn(workers: usize, tasks: u64) -> io::Result<Candidate<'static, f64>> {
+    temporary::claim()?;
     let pool = procspawn::Pool::new(workers).map_err(io::Error::other)?;
     Ok(Candidate::new(PROCSPAWN, move || {
         timed(|| {

@@ -9,6 +9,7 @@ use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::temporary;
 use crate::killed::{Outcome, Row, When};
 
 /// The name in results.
@@ -19,6 +20,7 @@ pub const NAME: &str = "procspawn";
 /// # Errors
 /// Those of starting the process, or of killing it.
 pub fn killed(bound: Duration) -> io::Result<Row> {
+    temporary::claim()?;
     let mut process = procspawn::spawn((), |()| {
         loop {
             thread::park();

@@ -1,5 +1,8 @@
 //! Locks for readers and writers: glibc's, process-shared; and std's, which several processes can only
 //! read-lock, since it sleeps on futexes of its process.
+//!
+//! glibc's is used as its manual says: `pthread_rwlock_init` with `PTHREAD_PROCESS_SHARED`, then `pthread_rwlock_rdlock` and `pthread_rwlock_unlock`.
+//! std's as its documentation says: `read`, and the guard is dropped.
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;

@@ -1,4 +1,7 @@
 //! glibc's process-shared semaphore.
+//!
+//! Used as its manual says: `sem_init` with `pshared`, in memory that all share, then `sem_wait`, again when a signal has interrupted it, and
+//! `sem_post`; with a deadline `sem_timedwait`, which counts by the clock of the day.
 
 use std::cell::UnsafeCell;
 use std::io;

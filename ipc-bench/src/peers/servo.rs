@@ -10,6 +10,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use ipc_channel::ipc::{self, IpcBytesReceiver, IpcBytesSender, IpcOneShotServer, IpcSender};
 
 use super::descriptors::{Inherited, pipe};
+use super::temporary;
 use crate::killed::{Doomed, Ended};
 use crate::message::{Carrier, Receiving, Sending};
 use crate::team::Place;
@@ -22,6 +23,7 @@ pub struct Rendezvous(Inherited);
 
 impl Place for Rendezvous {
     fn create(_: usize) -> io::Result<Self> {
+        temporary::claim()?;
         Inherited::new(pipe()?).map(Rendezvous)
     }
 

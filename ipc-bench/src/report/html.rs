@@ -69,7 +69,8 @@ fn page(report: &Report) -> io::Result<Markup> {
                             h2 { "Single latencies" }
                             p {
                                 "Each turn timed by itself, in rounds of their own between those of the medians; a time includes one reading \
-                                of the clock. Of kills: from just before SIGKILL until the last waiter knew."
+                                of the clock. Of kills: from just before SIGKILL until the last waiter knew. Cases whose turn takes some \
+                                nanoseconds have none: reading the clock takes longer than the turn."
                             }
                             div.figures { @for figure in &latencies { (figure) } }
                         }

@@ -7,6 +7,7 @@ pub mod html;
 pub mod json;
 mod killed;
 pub mod line;
+pub mod output;
 mod table;
 pub mod targets;
 

@@ -13,7 +13,7 @@ use super::Report;
 use super::line::{Line, Rival, Verdict};
 use super::table::{number, with_unit};
 use crate::machine::Machine;
-use crate::stats;
+use crate::stats::{self, MIN_ROUNDS};
 
 /// In so many reports a target must hold.
 const REPORTS: usize = 3;
@@ -214,8 +214,8 @@ fn cells(figure: &Row, rows: &[&Row], verdict: &Judgement) -> [String; 8] {
 enum Judgement {
     /// In all of so many.
     Holds(usize),
-    /// In some of so many.
-    Missed(usize, usize),
+    /// In some of so many, of which the last number had too few rounds to tell anything.
+    Missed(usize, usize, usize),
     /// In all of these, which are not enough.
     TooFew(usize),
     /// The other is not on this machine.
@@ -225,10 +225,11 @@ enum Judgement {
 impl Judgement {
     fn on(rows: &[&Row]) -> Self {
         let judged: Vec<Verdict> = rows.iter().filter_map(|row| row.verdict).collect();
-        let met = judged.iter().filter(|&&verdict| verdict == Verdict::Met).count();
+        let count = |wanted| judged.iter().filter(|&&verdict| verdict == wanted).count();
+        let met = count(Verdict::Met);
         match judged.len() {
             0 => Judgement::Absent,
-            all if met < all => Judgement::Missed(met, all),
+            all if met < all => Judgement::Missed(met, all, count(Verdict::TooFewRounds)),
             all if all < REPORTS => Judgement::TooFew(all),
             all => Judgement::Holds(all),
         }
@@ -239,7 +240,10 @@ impl std::fmt::Display for Judgement {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Judgement::Holds(all) => write!(f, "{all} of {all}"),
-            Judgement::Missed(met, all) => write!(f, "**{met} of {all}**"),
+            Judgement::Missed(met, all, 0) => write!(f, "**{met} of {all}**"),
+            Judgement::Missed(met, all, unjudged) => {
+                write!(f, "**{met} of {all}**, {unjudged} of fewer than {MIN_ROUNDS} rounds, which tell nothing")
+            }
             Judgement::TooFew(all) => write!(f, "{all} of {all}, too few reports"),
             Judgement::Absent => write!(f, "not on this machine"),
         }
@@ -289,6 +293,15 @@ mod tests {
         assert_eq!(holds(&three[..1]), ["1 of 1, too few reports", "1 of 1, too few reports", "not on this machine"]);
         let good = [report(&[met]), report(&[met]), report(&[met])];
         assert!(compare(&good).unwrap().all_hold);
+    }
+
+    #[test]
+    fn verdict_says_how_many_reports_had_too_few_rounds() {
+        let (met, few) = (Some(Verdict::Met), Some(Verdict::TooFewRounds));
+        let reports = [report(&[met, few]), report(&[few, few]), report(&[met, few])];
+        let why = "fewer than 15 rounds, which tell nothing";
+        assert_eq!(holds(&reports), [format!("**2 of 3**, 1 of {why}"), format!("**0 of 3**, 3 of {why}")]);
+        assert!(!compare(&reports).unwrap().all_hold);
     }
 
     #[test]

@@ -79,7 +79,9 @@ pub const ENTRIES: &[Entry] = &[
 /// What is only for the threads of a process.
 const THREADS_ONLY: &[(&str, &str, When)] = &[
     ("std", "Mutex, RwLock, Condvar, Barrier", Holding),
+    #[cfg(feature = "peers")]
     ("crossbeam-channel", "bounded", Writing),
+    #[cfg(feature = "peers")]
     ("rtrb", "RingBuffer", Writing),
     #[cfg(feature = "peers")]
     (parking_lot::NAME, "Mutex, RwLock", Holding),

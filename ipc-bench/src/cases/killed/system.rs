@@ -5,12 +5,12 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener, UnixStream};
-use std::process;
 use std::thread;
 
 use super::other;
 use crate::baton::Baton;
 use crate::clock::monotonic_ns;
+use crate::janitor;
 use crate::killed::{Doomed, Ended};
 use crate::lock::{LockUnderTest, RobustLock, SharedLock};
 use crate::peers::barrier;
@@ -225,7 +225,7 @@ impl Stream {
 
 impl Place for Stream {
     fn create(_: usize) -> io::Result<Self> {
-        Ok(Stream::with(format!("shmkit-bench-{}-{}", process::id(), monotonic_ns())))
+        Ok(Stream::with(janitor::own_name(monotonic_ns())))
     }
 
     fn address(&self) -> String {
