@@ -1,7 +1,8 @@
 //! Locks for readers and writers: glibc's, process-shared; and std's, which several processes can only
 //! read-lock, since it sleeps on futexes of its process.
 //!
-//! glibc's is used as its manual says: `pthread_rwlock_init` with `PTHREAD_PROCESS_SHARED`, then `pthread_rwlock_rdlock` and `pthread_rwlock_unlock`.
+//! glibc's is used as its manual says: `pthread_rwlock_init` with `PTHREAD_PROCESS_SHARED`, then `pthread_rwlock_rdlock`, or
+//! `pthread_rwlock_wrlock`, and `pthread_rwlock_unlock`. There is no robust one.
 //! std's as its documentation says: `read`, and the guard is dropped.
 
 use std::cell::UnsafeCell;
@@ -18,6 +19,21 @@ use crate::team::{Place, Play, Seat};
 pub const PTHREAD: &str = "pthread rwlock";
 /// The name of std's in results.
 pub const STD: &str = "std";
+
+/// A lock that can be kept on either side.
+pub trait TwoSided: Place {
+    /// Locks for reading, and never unlocks.
+    ///
+    /// # Errors
+    /// Those of the lock.
+    fn keep_reading(&self) -> io::Result<()>;
+
+    /// Locks for writing, and never unlocks.
+    ///
+    /// # Errors
+    /// Those of the lock.
+    fn keep_writing(&self) -> io::Result<()>;
+}
 
 #[repr(C)]
 struct Cell {
@@ -80,6 +96,18 @@ impl Play for Pthread {
         for _ in 0..turns {
             self.read();
         }
+    }
+}
+
+impl TwoSided for Pthread {
+    fn keep_reading(&self) -> io::Result<()> {
+        // SAFETY: made by `create`, and alive as the mapping is.
+        check(unsafe { libc::pthread_rwlock_rdlock(self.0.0.lock.get()) })
+    }
+
+    fn keep_writing(&self) -> io::Result<()> {
+        // SAFETY: as above.
+        check(unsafe { libc::pthread_rwlock_wrlock(self.0.0.lock.get()) })
     }
 }
 

@@ -4,6 +4,7 @@
 #[cfg(feature = "peers")]
 mod carriers;
 mod ours;
+mod rwlocks;
 mod sections;
 mod system;
 
@@ -25,10 +26,10 @@ use crate::killed::When::{Holding, Waiting, Working, Writing};
 use crate::killed::{Entry, Outcome, Row, When};
 #[cfg(feature = "peers")]
 use crate::message::Note;
-use crate::peers::condvar;
 use crate::peers::sem::Semaphores;
 #[cfg(feature = "peers")]
 use crate::peers::{boost, iceoryx2, ipmpsc, parking_lot, procspawn, python, raw_sync, servo, shmem_ipc};
+use crate::peers::{condvar, rwlock};
 use crate::progress;
 use crate::pthread::{Plain, Robust};
 
@@ -58,6 +59,8 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Queue>(SUBJECT, "Queue", Writing).asks_later(),
     Entry::of::<Locked<Plain>>(GLIBC, "pthread mutex", Holding),
     Entry::of::<Locked<Robust>>(GLIBC, "robust pthread mutex", Holding),
+    Entry::of::<rwlocks::Writer<rwlock::Pthread>>(GLIBC, "pthread rwlock, a writer", Holding),
+    Entry::of::<rwlocks::Reader<rwlock::Pthread>>(GLIBC, "pthread rwlock, a reader", Holding),
     Entry::of::<Permit>(GLIBC, "sem_t", Holding),
     Entry::of::<Handed<Semaphores>>(GLIBC, "sem_t", Waiting).asks_later(),
     Entry::of::<Handed<condvar::Pthread>>(GLIBC, "pthread condvar", Waiting).asks_later(),
