@@ -98,7 +98,7 @@ fn set_reset() -> io::Result<Vec<Turns>> {
 }
 
 /// An auto-reset event for each member.
-struct Ours(InRegion<Event>);
+pub(super) struct Ours(InRegion<Event>);
 
 impl Place for Ours {
     fn create(members: usize) -> io::Result<Self> {

@@ -20,12 +20,14 @@ use shmkit::{Event, Mutex, Permits, ReentrantMutex, RwLock, Semaphore};
 use self::carriers::Writes;
 use self::ours::{Flag, Ours, Parties, Pipe, Queue, Read, Reader, Waits};
 use self::sections::{Behind, Made, Within};
-use self::system::{Bytes, Handed, Locked, Permit, Round, Stream};
+use self::system::{Bytes, Handed, Locked, Owed, Permit, Round, Stream};
+use crate::cases::event;
 use crate::figure::SUBJECT;
 use crate::killed::When::{Holding, Waiting, Working, Writing};
 use crate::killed::{Entry, Outcome, Row, When};
 #[cfg(feature = "peers")]
 use crate::message::Note;
+use crate::peers::eventfd::Counters;
 use crate::peers::sem::Semaphores;
 #[cfg(feature = "peers")]
 use crate::peers::{boost, iceoryx2, ipmpsc, parking_lot, procspawn, python, raw_sync, servo, shmem_ipc};
@@ -52,6 +54,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Behind>(SUBJECT, "Mutex", Waiting).asks_later(),
     Entry::of::<Waits<Semaphore>>(SUBJECT, "Semaphore", Waiting).asks_later(),
     Entry::of::<Waits<Event>>(SUBJECT, "Event, auto-reset", Waiting).asks_later(),
+    Entry::of::<Owed<event::Ours>>(SUBJECT, "Event (has no owners), who would set it", Working).may_hang(),
     Entry::of::<Waits<Flag>>(SUBJECT, "Condvar", Waiting).asks_later(),
     Entry::of::<Parties>(SUBJECT, "Barrier", Waiting),
     Entry::of::<Pipe>(SUBJECT, "Pipe", Writing),
@@ -65,6 +68,8 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Handed<Semaphores>>(GLIBC, "sem_t", Waiting).asks_later(),
     Entry::of::<Handed<condvar::Pthread>>(GLIBC, "pthread condvar", Waiting).asks_later(),
     Entry::of::<Round>(GLIBC, "pthread barrier", Waiting),
+    Entry::of::<Handed<Counters>>(KERNEL, "eventfd", Waiting).asks_later(),
+    Entry::of::<Owed<Counters>>(KERNEL, "eventfd, who would signal", Working),
     Entry::of::<Bytes>(KERNEL, "pipe(2)", Writing),
     Entry::of::<Stream>(KERNEL, "UnixStream", Writing),
     #[cfg(feature = "peers")]

@@ -1,4 +1,4 @@
-//! What glibc and the kernel have, and what their victims and survivors do.
+//! What glibc and the kernel have, and their like, and what their victims and survivors do.
 
 use std::cell::{Cell, RefCell};
 use std::fs::{File, OpenOptions};
@@ -124,6 +124,35 @@ impl<B: Baton + Sync> Doomed for Handed<B> {
             scope.spawn(|| self.0.take(0));
             self.0.give(0);
         });
+        Ok(Ended::GoesOn)
+    }
+}
+
+/// One that waits for a word which only the victim would have given.
+pub(super) struct Owed<B>(B);
+
+impl<B: Baton> Place for Owed<B> {
+    fn create(members: usize) -> io::Result<Self> {
+        B::create(members).map(Owed)
+    }
+
+    fn address(&self) -> String {
+        self.0.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        B::attach(address).map(Owed)
+    }
+}
+
+impl<B: Baton> Doomed for Owed<B> {
+    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
+        here();
+        Ok(())
+    }
+
+    fn go_on(&self) -> io::Result<Ended> {
+        self.0.take(0);
         Ok(Ended::GoesOn)
     }
 }
