@@ -3,6 +3,7 @@
 
 #[cfg(feature = "peers")]
 mod carriers;
+mod channels;
 mod ours;
 mod rwlocks;
 mod sections;
@@ -14,11 +15,12 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit::process::{JoinError, SharedMap, SharedVec};
-use shmkit::{Event, Mutex, Permits, ReentrantMutex, RwLock, Semaphore};
+use shmkit::{ByteReceiver, ByteSender, Event, Mutex, Permits, Receiver, ReentrantMutex, RwLock, Semaphore, Sender};
 
 #[cfg(feature = "peers")]
 use self::carriers::Writes;
-use self::ours::{Flag, Ours, Parties, Pipe, Queue, Read, Reader, Waits};
+use self::channels::{Left, Queue};
+use self::ours::{Flag, Ours, Parties, Read, Waits};
 use self::sections::{Behind, Made, Within};
 use self::system::{Bytes, Handed, Locked, Owed, Permit, Round, Stream};
 use crate::cases::event;
@@ -37,8 +39,9 @@ use crate::pthread::{Plain, Robust};
 
 const GLIBC: &str = "glibc";
 const KERNEL: &str = "Linux";
-/// How many messages our channels have room for.
+/// How many messages of 8 bytes our pipes have room for, or how many bytes.
 const ROOM: usize = 64;
+const BYTES: usize = 4096;
 
 /// All rows, in their order.
 pub const ENTRIES: &[Entry] = &[
@@ -57,8 +60,10 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Owed<event::Ours>>(SUBJECT, "Event (has no owners), who would set it", Working).may_hang(),
     Entry::of::<Waits<Flag>>(SUBJECT, "Condvar", Waiting).asks_later(),
     Entry::of::<Parties>(SUBJECT, "Barrier", Waiting),
-    Entry::of::<Pipe>(SUBJECT, "Pipe", Writing),
-    Entry::of::<Reader>(SUBJECT, "Pipe, the receiver", Waiting).asks_later(),
+    Entry::of::<Left<Receiver<u64>, ROOM>>(SUBJECT, "Pipe", Writing),
+    Entry::of::<Left<Sender<u64>, ROOM>>(SUBJECT, "Pipe, the receiver", Waiting).asks_later(),
+    Entry::of::<Left<ByteReceiver, BYTES>>(SUBJECT, "BytePipe", Writing),
+    Entry::of::<Left<ByteSender, BYTES>>(SUBJECT, "BytePipe, the receiver", Waiting).asks_later(),
     Entry::of::<Queue>(SUBJECT, "Queue", Writing).asks_later(),
     Entry::of::<Locked<Plain>>(GLIBC, "pthread mutex", Holding),
     Entry::of::<Locked<Robust>>(GLIBC, "robust pthread mutex", Holding),

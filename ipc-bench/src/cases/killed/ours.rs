@@ -5,14 +5,11 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use std::thread;
 
 use shmkit::{
-    Barrier, BarrierError, Condvar, Event, LockError, Mutex, Permits, RecvError, ReentrantMutex, RwLock, Semaphore,
-    SendError, ShmSafe,
+    Barrier, BarrierError, Condvar, Event, LockError, Mutex, Permits, ReentrantMutex, RwLock, Semaphore, ShmSafe,
 };
 
-use super::{ROOM, other};
-use crate::channels::{OneWay, Shared};
+use super::other;
 use crate::killed::{Doomed, Ended};
-use crate::message::Carrier;
 use crate::ours::InRegion;
 use crate::team::Place;
 
@@ -298,122 +295,6 @@ impl Doomed for Parties {
             Err(error @ BarrierError::Broken) => Ok(Ended::Told(error.to_string())),
             Err(error) => Err(other(error)),
             Ok(_) => Err(other("a round of two out of three")),
-        }
-    }
-}
-
-/// A pipe whose sender dies.
-pub(super) struct Pipe(OneWay<ROOM>);
-
-impl Place for Pipe {
-    fn create(members: usize) -> io::Result<Self> {
-        OneWay::create(members).map(Pipe)
-    }
-
-    fn address(&self) -> String {
-        self.0.address()
-    }
-
-    fn attach(address: &str) -> io::Result<Self> {
-        OneWay::attach(address).map(Pipe)
-    }
-}
-
-impl Doomed for Pipe {
-    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
-        let mut sender = Carrier::<u64>::sender(&self.0, 0)?;
-        here();
-        loop {
-            sender.send(7).map_err(other)?;
-        }
-    }
-
-    fn go_on(&self) -> io::Result<Ended> {
-        let mut receiver = Carrier::<u64>::receiver(&self.0, 0)?;
-        loop {
-            match receiver.recv() {
-                Ok(_) => {}
-                Err(error @ RecvError::Disconnected) => return Ok(Ended::Told(error.to_string())),
-                Err(error) => return Err(other(error)),
-            }
-        }
-    }
-}
-
-/// A pipe whose receiver dies.
-pub(super) struct Reader(Pipe);
-
-impl Place for Reader {
-    fn create(members: usize) -> io::Result<Self> {
-        Pipe::create(members).map(Reader)
-    }
-
-    fn address(&self) -> String {
-        self.0.address()
-    }
-
-    fn attach(address: &str) -> io::Result<Self> {
-        Pipe::attach(address).map(Reader)
-    }
-}
-
-impl Doomed for Reader {
-    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
-        // It makes the channel, so that it need not wait for the survivor.
-        let mut receiver: shmkit::Receiver<u64> = self.0.0.make_end(0)?;
-        here();
-        receiver.recv().map(drop).map_err(other)
-    }
-
-    fn go_on(&self) -> io::Result<Ended> {
-        let mut sender: shmkit::Sender<u64> = match self.0.0.open_end(0) {
-            Ok(sender) => sender,
-            Err(error) => return Ok(Ended::Told(error.to_string())),
-        };
-        loop {
-            match sender.send(7) {
-                Ok(()) => {}
-                Err(error @ SendError::Disconnected(_)) => return Ok(Ended::Told(error.to_string())),
-                Err(error) => return Err(other(error)),
-            }
-        }
-    }
-}
-
-/// A queue of which one of two senders dies.
-pub(super) struct Queue(Shared<ROOM>);
-
-impl Place for Queue {
-    fn create(members: usize) -> io::Result<Self> {
-        Shared::create(members).map(Queue)
-    }
-
-    fn address(&self) -> String {
-        self.0.address()
-    }
-
-    fn attach(address: &str) -> io::Result<Self> {
-        Shared::attach(address).map(Queue)
-    }
-}
-
-impl Doomed for Queue {
-    fn fall(&self, here: &dyn Fn()) -> io::Result<()> {
-        let queue = self.0.sender(0)?;
-        here();
-        loop {
-            queue.send(7).map_err(other)?;
-        }
-    }
-
-    /// Takes what the dead has left, and sends and receives something of its own.
-    fn go_on(&self) -> io::Result<Ended> {
-        let queue = self.0.sender(0)?;
-        while queue.try_recv().is_ok() {}
-        queue.send(8).map_err(other)?;
-        match queue.recv().map_err(other)? {
-            8 => Ok(Ended::GoesOn),
-            _ => Err(other("a message that nobody has sent")),
         }
     }
 }
