@@ -7,6 +7,7 @@ mod channels;
 mod ours;
 mod rwlocks;
 mod sections;
+mod snapshots;
 mod system;
 
 use std::io;
@@ -54,6 +55,8 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Made>(SUBJECT, "OnceLock, who makes the value", Holding),
     Entry::of::<Within<SharedMap<u64, u64>>>(SUBJECT, "SharedMap, in an update", Holding),
     Entry::of::<Within<SharedVec<u64>>>(SUBJECT, "SharedVec, in an update", Holding),
+    Entry::of::<snapshots::Updated>(SUBJECT, "Snapshot, in an update", Holding),
+    Entry::of::<snapshots::Written>(SUBJECT, "Snapshot, for who reads", Writing).asks_later(),
     Entry::of::<Behind>(SUBJECT, "Mutex", Waiting).asks_later(),
     Entry::of::<Waits<Semaphore>>(SUBJECT, "Semaphore", Waiting).asks_later(),
     Entry::of::<Waits<Event>>(SUBJECT, "Event, auto-reset", Waiting).asks_later(),
