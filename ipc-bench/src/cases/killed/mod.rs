@@ -21,7 +21,7 @@ use shmkit::{ByteReceiver, ByteSender, Event, Mutex, Permits, Receiver, Reentran
 #[cfg(feature = "peers")]
 use self::carriers::Writes;
 use self::channels::{Left, Queue};
-use self::ours::{Flag, Ours, Parties, Read, Waits};
+use self::ours::{Flag, Ours, Parties, Read, ReadByHandle, Waits};
 use self::sections::{Behind, Made, Within};
 use self::system::{Bytes, Handed, Locked, Owed, Permit, Round, Stream};
 use crate::cases::event;
@@ -50,6 +50,7 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Ours<ReentrantMutex<AtomicU64>>>(SUBJECT, "ReentrantMutex", Holding),
     Entry::of::<Ours<RwLock<u64>>>(SUBJECT, "RwLock, a writer", Holding),
     Entry::of::<Ours<Read>>(SUBJECT, "RwLock, a reader", Holding),
+    Entry::of::<Ours<ReadByHandle>>(SUBJECT, "RwLock, asymmetric, a reader by a handle", Holding),
     Entry::of::<Ours<Permits>>(SUBJECT, "Permits", Holding),
     Entry::of::<Ours<Semaphore>>(SUBJECT, "Semaphore (has no owners)", Holding).may_hang(),
     Entry::of::<Made>(SUBJECT, "OnceLock, who makes the value", Holding),

@@ -132,6 +132,32 @@ impl Held for Read {
     }
 }
 
+/// A lock that the victim reads under by a handle.
+#[repr(transparent)]
+#[derive(ShmSafe)]
+pub(super) struct ReadByHandle(RwLock<u64>);
+
+impl Held for ReadByHandle {
+    fn new() -> Self {
+        ReadByHandle(RwLock::new(0).asymmetric())
+    }
+
+    fn hold(&self) -> io::Result<()> {
+        let mut handle = self.0.reader().map_err(other)?;
+        if !handle.is_cheap() {
+            return Err(other("a handle without a cell"));
+        }
+        std::mem::forget(handle.read().map_err(other)?);
+        std::mem::forget(handle);
+        Ok(())
+    }
+
+    fn recover(&self) -> io::Result<Ended> {
+        drop(self.0.write().map_err(other)?);
+        Ok(Ended::GoesOn)
+    }
+}
+
 impl Held for Permits {
     fn new() -> Self {
         Permits::new(1).expect("so few")
