@@ -5,6 +5,7 @@
 mod carriers;
 mod channels;
 mod ours;
+mod processes;
 mod rwlocks;
 mod sections;
 mod snapshots;
@@ -13,9 +14,9 @@ mod system;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use shmkit::process::{JoinError, SharedMap, SharedVec};
+use shmkit::process::{SharedMap, SharedVec};
 use shmkit::{ByteReceiver, ByteSender, Event, Mutex, Permits, Receiver, ReentrantMutex, RwLock, Semaphore, Sender};
 
 #[cfg(feature = "peers")]
@@ -124,26 +125,13 @@ pub fn run(kills: usize, bound: Duration, mut add: impl FnMut(Row)) -> io::Resul
         let outcome = Outcome::Absent("for the threads of one process, which die together".into());
         add(Row { whose, what: what.to_string(), when: *when, outcome });
     }
-    for rows in [ours(bound), peers(bound)] {
+    for rows in [processes::killed(bound), peers(bound)] {
         match rows {
             Ok(rows) => rows.into_iter().for_each(&mut add),
             Err(error) => result = result.and(Err(error)),
         }
     }
     result
-}
-
-/// A process of ours that is killed while another one waits for its end.
-fn ours(bound: Duration) -> io::Result<Vec<Row>> {
-    let mut process = shmkit::process::spawn(park_for_ever, ()).map_err(other)?;
-    let begun = Instant::now();
-    process.kill()?;
-    let outcome = match process.join_timeout(bound) {
-        Err(JoinError::TimedOut { .. }) => return Err(other("join of a killed process hangs")),
-        Err(error) => Outcome::Told(begun.elapsed(), error.to_string()),
-        Ok(()) => return Err(other("a killed process has answered")),
-    };
-    Ok(vec![Row { whose: SUBJECT, what: "a process that is joined".into(), when: Working, outcome }])
 }
 
 fn park_for_ever((): ()) {
