@@ -3,7 +3,7 @@
 //! Used as its documentation says: the maker calls `new` on memory that all map, everybody else
 //! `from_existing`; the lock guards give access to data whose address each process passes in; an event
 //! is set and waited for without a time-out. On Linux all of them are process-shared pthread objects,
-//! so none tells of a death, and a mutex whose owner was killed is locked for ever.
+//! so none tells of a death, and a mutex or rwlock whose owner was killed is locked for ever.
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;
@@ -18,6 +18,7 @@ use raw_sync::locks::{LockImpl, LockInit, Mutex, RwLock};
 use crate::baton::Baton;
 use crate::cases::stopped::Stopping;
 use crate::killed::{Doomed, Ended};
+use crate::peers::rwlock::TwoSided;
 use crate::shared::{Line, SharedBox, SharedLayout};
 use crate::solo::Turns;
 use crate::team::{MOST, Place, Play, Seat};
@@ -122,11 +123,26 @@ impl Play for ReadLock {
     }
 }
 
+impl TwoSided for ReadLock {
+    fn keep_reading(&self) -> io::Result<()> {
+        std::mem::forget(self.lock.rlock().map_err(|error| io::Error::other(error.to_string()))?);
+        Ok(())
+    }
+
+    fn keep_writing(&self) -> io::Result<()> {
+        std::mem::forget(self.lock.lock().map_err(|error| io::Error::other(error.to_string()))?);
+        Ok(())
+    }
+}
+
 /// An auto-reset event for each member.
 pub struct Events {
     events: Vec<Box<dyn EventImpl>>,
     rooms: Rooms,
 }
+
+// SAFETY: an event is a pointer to what several processes share, which its `set` and `wait` reach under its mutex, whoever calls them.
+unsafe impl Sync for Events {}
 
 impl Place for Events {
     /// In all rooms, so that nobody has to be told how many hold an event.

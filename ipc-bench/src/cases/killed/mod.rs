@@ -85,6 +85,14 @@ pub const ENTRIES: &[Entry] = &[
     #[cfg(feature = "peers")]
     Entry::of::<raw_sync::Owned>(raw_sync::NAME, "Mutex", Holding),
     #[cfg(feature = "peers")]
+    Entry::of::<rwlocks::Writer<raw_sync::ReadLock>>(raw_sync::NAME, "RwLock, a writer", Holding),
+    #[cfg(feature = "peers")]
+    Entry::of::<rwlocks::Reader<raw_sync::ReadLock>>(raw_sync::NAME, "RwLock, a reader", Holding),
+    #[cfg(feature = "peers")]
+    Entry::of::<Handed<raw_sync::Events>>(raw_sync::NAME, "Event, auto-reset", Waiting).asks_later(),
+    #[cfg(feature = "peers")]
+    Entry::of::<Owed<raw_sync::Events>>(raw_sync::NAME, "Event, who would set it", Working),
+    #[cfg(feature = "peers")]
     Entry::of::<servo::Dying>(servo::NAME, "bytes_channel", Writing),
     #[cfg(feature = "peers")]
     Entry::of::<Writes<[u8], shmem_ipc::Ring<65536>>>(shmem_ipc::NAME, "Sender", Writing),
