@@ -2,6 +2,7 @@
 //!
 //! Used as its documentation says: `ShmemConf` with a size and a name of the system's, `create` in the process that owns it; the
 //! owner removes the name when it is dropped; `open` by that name in all others. A name that a killed owner leaves stays until it is removed by hand.
+//! Else nobody is held up by a death, since nobody waits in it for anybody: so among the killed it has a row that says so, and nobody is killed.
 
 use std::io;
 

@@ -34,7 +34,9 @@ use crate::message::Note;
 use crate::peers::eventfd::Counters;
 use crate::peers::sem::Semaphores;
 #[cfg(feature = "peers")]
-use crate::peers::{boost, iceoryx2, ipmpsc, parking_lot, procspawn, python, raw_sync, servo, shmem_ipc};
+use crate::peers::{
+    boost, iceoryx2, ipmpsc, parking_lot, procspawn, python, raw_sync, servo, shared_memory, shmem_ipc,
+};
 use crate::peers::{condvar, rwlock};
 use crate::progress;
 use crate::pthread::{Plain, Robust};
@@ -102,15 +104,20 @@ pub const ENTRIES: &[Entry] = &[
     Entry::of::<Writes<Note, iceoryx2::Services>>(iceoryx2::NAME, "Publisher", Writing),
 ];
 
-/// What is only for the threads of a process.
-const THREADS_ONLY: &[(&str, &str, When)] = &[
-    ("std", "Mutex, RwLock, Condvar, Barrier", Holding),
+/// Why nobody is killed in what is only for the threads of a process.
+const THREADS: &str = "for the threads of one process, which die together";
+
+/// In what nobody is killed, and why not.
+const SPARED: &[(&str, &str, When, &str)] = &[
+    ("std", "Mutex, RwLock, Condvar, Barrier", Holding, THREADS),
     #[cfg(feature = "peers")]
-    ("crossbeam-channel", "bounded", Writing),
+    ("crossbeam-channel", "bounded", Writing, THREADS),
     #[cfg(feature = "peers")]
-    ("rtrb", "RingBuffer", Writing),
+    ("rtrb", "RingBuffer", Writing, THREADS),
     #[cfg(feature = "peers")]
-    (parking_lot::NAME, "Mutex, RwLock", Holding),
+    (parking_lot::NAME, "Mutex, RwLock", Holding, THREADS),
+    #[cfg(feature = "peers")]
+    (shared_memory::NAME, "Shmem", Holding, "memory and no more: nobody waits in it for anybody"),
 ];
 
 /// The name of the table in the list of cases.
@@ -129,8 +136,8 @@ pub fn run(kills: usize, bound: Duration, mut add: impl FnMut(Row)) -> io::Resul
             Err(error) => result = result.and(Err(error)),
         }
     }
-    for (whose, what, when) in THREADS_ONLY {
-        let outcome = Outcome::Absent("for the threads of one process, which die together".into());
+    for (whose, what, when, why) in SPARED {
+        let outcome = Outcome::Absent(why.to_string());
         add(Row { whose, what: what.to_string(), when: *when, outcome });
     }
     for rows in [processes::killed(bound), peers(bound)] {
