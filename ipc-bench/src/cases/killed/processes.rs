@@ -46,7 +46,7 @@ fn joined(bound: Duration) -> io::Result<Outcome> {
 fn task(bound: Duration) -> io::Result<[Outcome; 2]> {
     let pool = Pool::new(1).map_err(other)?;
     let begun = SharedBox::<Begun>::create()?;
-    let task = pool.submit(begin, begun.address());
+    let task = pool.named("endless").submit(begin, begun.address());
     let deadline = Instant::now() + BEGINS_WITHIN;
     while begun.0.value() == 0 {
         let left = deadline.checked_duration_since(Instant::now()).ok_or_else(|| other("a task does not begin"))?;
