@@ -15,6 +15,7 @@ pub mod killed;
 pub mod map;
 pub mod memory;
 pub mod mutex;
+pub mod once;
 pub mod once_lock;
 pub mod open;
 pub mod pipe;
@@ -49,6 +50,7 @@ pub const SOLOS: &[&Solo] = &[
     &asymmetric::LOOK_UP,
     &event::SET_RESET,
     &semaphore::PERMITS,
+    &once::CALL,
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
