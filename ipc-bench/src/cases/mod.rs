@@ -54,6 +54,7 @@ pub const SOLOS: &[&Solo] = &[
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
+    &snapshot::WRITE,
     &map::GET,
     &map::UPDATE,
     &vec::GET,
