@@ -27,6 +27,7 @@ pub mod semaphore;
 pub mod snapshot;
 pub mod spawn;
 pub mod stopped;
+pub mod stream;
 pub mod vec;
 
 use std::io;
@@ -84,6 +85,8 @@ pub const GAMES: &[&Game] = &[
     &barrier::ROUND_AWAKE,
     &pipe::ROUND_TRIP_AWAKE,
     &pipe::ROUND_TRIP_ASLEEP,
+    &stream::ROUND_TRIP_AWAKE,
+    &stream::ROUND_TRIP_ASLEEP,
     &pipe::STREAM,
     &pipe::STREAM_BATCHES,
     &frames::LARGE,
