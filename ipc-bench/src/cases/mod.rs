@@ -28,6 +28,7 @@ pub mod snapshot;
 pub mod spawn;
 pub mod stopped;
 pub mod stream;
+pub mod untrusted;
 pub mod vec;
 
 use std::io;
@@ -63,6 +64,8 @@ pub const SOLOS: &[&Solo] = &[
     &vec::PUSH_POP,
     &array::LOAD,
     &array::STORE,
+    &untrusted::SEMAPHORE,
+    &untrusted::EVENT,
 ];
 
 /// The cases of several processes.
@@ -101,6 +104,9 @@ pub const GAMES: &[&Game] = &[
     &queue::ONE_TO_ONE,
     &queue::TWO_TO_TWO,
     &map::SIDE_BY_SIDE,
+    &untrusted::ROUND_TRIP_AWAKE,
+    &untrusted::ROUND_TRIP_ASLEEP,
+    &untrusted::QUEUE,
 ];
 
 /// The cases of a death.
