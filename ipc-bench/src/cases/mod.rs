@@ -30,6 +30,7 @@ pub mod stopped;
 pub mod stream;
 pub mod untrusted;
 pub mod vec;
+pub mod wait_any;
 
 use std::io;
 use std::process;
@@ -82,6 +83,8 @@ pub const GAMES: &[&Game] = &[
     mutex::PROCESSES[2],
     mutex::PROCESSES[3],
     mutex::PROCESSES[4],
+    &wait_any::HANDOVER_ASLEEP,
+    &wait_any::HANDOVER_AWAKE,
     &condvar::HANDOVER_ASLEEP,
     &condvar::HANDOVER_AWAKE,
     &barrier::ROUND_ASLEEP,
