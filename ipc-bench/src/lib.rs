@@ -7,7 +7,7 @@
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
 //! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`],
-//!   [`channels`], [`streams`], and [`untrusted`], and the peers in [`floor`],
+//!   [`channels`], [`streams`], [`ready`] and [`untrusted`], and the peers in [`floor`],
 //!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
@@ -42,6 +42,7 @@ pub mod pin;
 pub mod proc;
 pub mod progress;
 pub mod pthread;
+pub mod ready;
 pub mod record;
 pub mod report;
 pub mod shared;

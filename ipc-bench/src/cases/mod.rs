@@ -21,6 +21,7 @@ pub mod open;
 pub mod pipe;
 pub mod pool;
 pub mod queue;
+pub mod readiness;
 pub mod reentrant_mutex;
 pub mod rwlock;
 pub mod semaphore;
@@ -93,6 +94,8 @@ pub const GAMES: &[&Game] = &[
     &pipe::ROUND_TRIP_ASLEEP,
     &stream::ROUND_TRIP_AWAKE,
     &stream::ROUND_TRIP_ASLEEP,
+    &readiness::ROUND_TRIP_ASLEEP,
+    &readiness::ROUND_TRIP_APART,
     &pipe::STREAM,
     &pipe::STREAM_BATCHES,
     &frames::LARGE,
