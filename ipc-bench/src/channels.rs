@@ -22,31 +22,42 @@ const REGION: usize = 4 << 20;
 const MADE_WITHIN: Duration = Duration::from_secs(20);
 
 /// A region for channels, which the members put there: whoever makes a channel has an end of it.
-struct Channels(Region);
+pub struct Channels(Region);
 
-impl Channels {
-    fn create() -> io::Result<Self> {
+impl Place for Channels {
+    fn create(_: usize) -> io::Result<Self> {
         Region::anonymous(REGION).map(Channels).map_err(io::Error::other)
+    }
+
+    fn address(&self) -> String {
+        ours::address_of(&self.0)
     }
 
     fn attach(address: &str) -> io::Result<Self> {
         ours::attach(address).map(Channels)
     }
+}
 
+impl Channels {
     /// Makes the channel `lane`, with room for `capacity` messages.
-    fn make<E: Endpoint>(&self, lane: usize, capacity: usize) -> io::Result<E> {
+    pub(crate) fn make<E: Endpoint>(&self, lane: usize, capacity: usize) -> io::Result<E> {
         let mut options = ChannelOptions::new();
         options.capacity(capacity as u64).create_in(&self.0, &lane.to_string()).map_err(io::Error::other)
     }
 
     /// Opens the other end of the channel `lane`, once it is there.
-    fn open<E: Endpoint>(&self, lane: usize) -> io::Result<E> {
-        let deadline = Instant::now() + MADE_WITHIN;
-        loop {
-            match E::open_in(&self.0, &lane.to_string()) {
-                Err(OpenError::Failed(Error::NoSuchObject { .. })) if Instant::now() < deadline => thread::yield_now(),
-                opened => return opened.map_err(io::Error::other),
-            }
+    pub(crate) fn open<E: Endpoint>(&self, lane: usize) -> io::Result<E> {
+        once_made(|| E::open_in(&self.0, &lane.to_string()))
+    }
+}
+
+/// Opens what another member makes, once it is there.
+pub(crate) fn once_made<E>(open: impl Fn() -> Result<E, OpenError>) -> io::Result<E> {
+    let deadline = Instant::now() + MADE_WITHIN;
+    loop {
+        match open() {
+            Err(OpenError::Failed(Error::NoSuchObject { .. })) if Instant::now() < deadline => thread::yield_now(),
+            opened => return opened.map_err(io::Error::other),
         }
     }
 }
@@ -55,12 +66,12 @@ impl Channels {
 pub struct OneWay<const CAPACITY: usize>(Channels);
 
 impl<const CAPACITY: usize> Place for OneWay<CAPACITY> {
-    fn create(_: usize) -> io::Result<Self> {
-        Channels::create().map(OneWay)
+    fn create(members: usize) -> io::Result<Self> {
+        Channels::create(members).map(OneWay)
     }
 
     fn address(&self) -> String {
-        ours::address_of(&self.0.0)
+        self.0.address()
     }
 
     fn attach(address: &str) -> io::Result<Self> {
@@ -116,12 +127,12 @@ impl<const CAPACITY: usize> Carrier<[u64]> for OneWay<CAPACITY> {
 pub struct Frames<const CAPACITY: usize>(Channels);
 
 impl<const CAPACITY: usize> Place for Frames<CAPACITY> {
-    fn create(_: usize) -> io::Result<Self> {
-        Channels::create().map(Frames)
+    fn create(members: usize) -> io::Result<Self> {
+        Channels::create(members).map(Frames)
     }
 
     fn address(&self) -> String {
-        ours::address_of(&self.0.0)
+        self.0.address()
     }
 
     fn attach(address: &str) -> io::Result<Self> {
@@ -156,46 +167,85 @@ impl Receiving<[u8]> for ByteReceiver {
     }
 }
 
-/// A pipe with room for `CAPACITY` messages each way; its two ends are those of the two members.
-pub struct BothWays<T: Pod + Described, const CAPACITY: usize> {
-    channels: Channels,
-    /// Half of the end of this member, when only the other one was asked for so far.
-    sender: Cell<Option<Sender<T>>>,
-    /// The same.
-    receiver: Cell<Option<Receiver<T>>>,
+/// What makes and opens a pipe between two, whose ends are taken apart into halves.
+pub trait Duplex: 'static {
+    /// Where the pipe lies.
+    type Ground: Place;
+    /// The half that sends.
+    type Sender: 'static;
+    /// The half that receives.
+    type Receiver: 'static;
+
+    /// Makes the pipe, with room for `capacity` messages (or bytes) each way.
+    ///
+    /// # Errors
+    /// Those of making it.
+    fn make(ground: &Self::Ground, capacity: usize) -> io::Result<(Self::Sender, Self::Receiver)>;
+
+    /// Gets the other end, once it is made.
+    ///
+    /// # Errors
+    /// Those of opening it.
+    fn open(ground: &Self::Ground) -> io::Result<(Self::Sender, Self::Receiver)>;
 }
 
-impl<T: Pod + Described, const CAPACITY: usize> BothWays<T, CAPACITY> {
-    fn with(channels: Channels) -> Self {
-        BothWays { channels, sender: Cell::new(None), receiver: Cell::new(None) }
-    }
-
-    /// Gets the end of one of the members, in two halves.
-    fn halves(&self, makes: bool) -> io::Result<(Sender<T>, Receiver<T>)> {
-        let pipe: Pipe<T> = if makes { self.channels.make(0, CAPACITY)? } else { self.channels.open(0)? };
-        Ok(pipe.split())
-    }
-}
-
-impl<T: Pod + Described, const CAPACITY: usize> Place for BothWays<T, CAPACITY> {
-    fn create(_: usize) -> io::Result<Self> {
-        Channels::create().map(Self::with)
-    }
-
-    fn address(&self) -> String {
-        ours::address_of(&self.channels.0)
-    }
-
-    fn attach(address: &str) -> io::Result<Self> {
-        Channels::attach(address).map(Self::with)
-    }
-}
-
-impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPACITY> {
+impl<T: Pod + Described> Duplex for Pipe<T> {
+    type Ground = Channels;
     type Sender = Sender<T>;
     type Receiver = Receiver<T>;
 
-    fn sender(&self, lane: usize) -> io::Result<Sender<T>> {
+    fn make(ground: &Channels, capacity: usize) -> io::Result<(Sender<T>, Receiver<T>)> {
+        ground.make(0, capacity).map(Pipe::split)
+    }
+
+    fn open(ground: &Channels) -> io::Result<(Sender<T>, Receiver<T>)> {
+        ground.open(0).map(Pipe::split)
+    }
+}
+
+/// A pipe with room for `CAPACITY` messages each way; its two ends are those of the two members.
+pub struct BothWays<D: Duplex, const CAPACITY: usize> {
+    ground: D::Ground,
+    /// Half of the end of this member, when only the other one was asked for so far.
+    sender: Cell<Option<D::Sender>>,
+    /// The same.
+    receiver: Cell<Option<D::Receiver>>,
+}
+
+impl<D: Duplex, const CAPACITY: usize> BothWays<D, CAPACITY> {
+    fn with(ground: D::Ground) -> Self {
+        BothWays { ground, sender: Cell::new(None), receiver: Cell::new(None) }
+    }
+
+    /// Gets the end of one of the members, in two halves.
+    fn halves(&self, makes: bool) -> io::Result<(D::Sender, D::Receiver)> {
+        if makes { D::make(&self.ground, CAPACITY) } else { D::open(&self.ground) }
+    }
+}
+
+impl<D: Duplex, const CAPACITY: usize> Place for BothWays<D, CAPACITY> {
+    fn create(members: usize) -> io::Result<Self> {
+        D::Ground::create(members).map(Self::with)
+    }
+
+    fn address(&self) -> String {
+        self.ground.address()
+    }
+
+    fn attach(address: &str) -> io::Result<Self> {
+        D::Ground::attach(address).map(Self::with)
+    }
+}
+
+impl<M: ?Sized, D: Duplex, const CAPACITY: usize> Carrier<M> for BothWays<D, CAPACITY>
+where
+    D::Sender: Sending<M>,
+    D::Receiver: Receiving<M>,
+{
+    type Sender = D::Sender;
+    type Receiver = D::Receiver;
+
+    fn sender(&self, lane: usize) -> io::Result<D::Sender> {
         if let Some(sender) = self.sender.take() {
             return Ok(sender);
         }
@@ -204,7 +254,7 @@ impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPAC
         Ok(sender)
     }
 
-    fn receiver(&self, lane: usize) -> io::Result<Receiver<T>> {
+    fn receiver(&self, lane: usize) -> io::Result<D::Receiver> {
         if let Some(receiver) = self.receiver.take() {
             return Ok(receiver);
         }
@@ -218,14 +268,14 @@ impl<T: Pod + Described, const CAPACITY: usize> Carrier<T> for BothWays<T, CAPAC
 pub struct Shared<const CAPACITY: usize>(Channels);
 
 impl<const CAPACITY: usize> Place for Shared<CAPACITY> {
-    fn create(_: usize) -> io::Result<Self> {
-        let channels = Channels::create()?;
+    fn create(members: usize) -> io::Result<Self> {
+        let channels = Channels::create(members)?;
         Queue::<u64>::create_in(&channels.0, QUEUE, CAPACITY as u64).map_err(io::Error::other)?;
         Ok(Shared(channels))
     }
 
     fn address(&self) -> String {
-        ours::address_of(&self.0.0)
+        self.0.address()
     }
 
     fn attach(address: &str) -> io::Result<Self> {

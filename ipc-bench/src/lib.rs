@@ -6,8 +6,8 @@
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
-//! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`] and
-//!   [`channels`], and the peers in [`floor`],
+//! - candidates: the traits in [`lock`] and [`message`], ours in [`ours`],
+//!   [`channels`], [`streams`], [`ready`] and [`untrusted`], and the peers in [`floor`],
 //!   [`memcpy`], [`record`], [`pthread`] and [`peers`];
 //! - [`cases`]: tables of these kinds, and functions for what fits none of them. They return [`figure`]s:
 //!   numbers per round, what is compared with what, and the conditions.
@@ -42,6 +42,7 @@ pub mod pin;
 pub mod proc;
 pub mod progress;
 pub mod pthread;
+pub mod ready;
 pub mod record;
 pub mod report;
 pub mod shared;
@@ -49,4 +50,6 @@ pub mod signal;
 pub mod soak;
 pub mod solo;
 pub mod stats;
+pub mod streams;
 pub mod team;
+pub mod untrusted;

@@ -53,6 +53,11 @@ impl<T: ShmSafe> InRegion<T> {
         Ok(InRegion { region, objects })
     }
 
+    /// Returns how many objects there are.
+    pub fn count(&self) -> usize {
+        self.objects.len()
+    }
+
     /// Returns how many waits of this process were rescued by the safety net, so far.
     pub fn rescues(&self) -> u64 {
         u64::from(self.region.rescues())

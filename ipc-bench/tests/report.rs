@@ -203,11 +203,11 @@ fn queues_are_compared_with_a_channel_between_threads() {
 
 #[test]
 fn cases_are_listed_and_not_run() {
-    let output = run(&["--list", "--only", "event"]);
+    let output = run(&["--list", "--only", "event/"]);
     assert!(output.status.success());
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().collect::<Vec<_>>(), ["event/set_reset", "event/handover/sleep", "event/handover/spin"]);
-    assert_eq!(run(&["--list", "--only=event"]).stdout, text.as_bytes());
+    assert_eq!(run(&["--list", "--only=event/"]).stdout, text.as_bytes());
 }
 
 #[test]

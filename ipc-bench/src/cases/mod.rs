@@ -15,18 +15,23 @@ pub mod killed;
 pub mod map;
 pub mod memory;
 pub mod mutex;
+pub mod once;
 pub mod once_lock;
 pub mod open;
 pub mod pipe;
 pub mod pool;
 pub mod queue;
+pub mod readiness;
 pub mod reentrant_mutex;
 pub mod rwlock;
 pub mod semaphore;
 pub mod snapshot;
 pub mod spawn;
 pub mod stopped;
+pub mod stream;
+pub mod untrusted;
 pub mod vec;
+pub mod wait_any;
 
 use std::io;
 use std::process;
@@ -49,9 +54,11 @@ pub const SOLOS: &[&Solo] = &[
     &asymmetric::LOOK_UP,
     &event::SET_RESET,
     &semaphore::PERMITS,
+    &once::CALL,
     &once_lock::GET,
     &reentrant_mutex::UNCONTENDED,
     &snapshot::READ,
+    &snapshot::WRITE,
     &map::GET,
     &map::UPDATE,
     &vec::GET,
@@ -59,6 +66,8 @@ pub const SOLOS: &[&Solo] = &[
     &vec::PUSH_POP,
     &array::LOAD,
     &array::STORE,
+    &untrusted::SEMAPHORE,
+    &untrusted::EVENT,
 ];
 
 /// The cases of several processes.
@@ -75,12 +84,18 @@ pub const GAMES: &[&Game] = &[
     mutex::PROCESSES[2],
     mutex::PROCESSES[3],
     mutex::PROCESSES[4],
+    &wait_any::HANDOVER_ASLEEP,
+    &wait_any::HANDOVER_AWAKE,
     &condvar::HANDOVER_ASLEEP,
     &condvar::HANDOVER_AWAKE,
     &barrier::ROUND_ASLEEP,
     &barrier::ROUND_AWAKE,
     &pipe::ROUND_TRIP_AWAKE,
     &pipe::ROUND_TRIP_ASLEEP,
+    &stream::ROUND_TRIP_AWAKE,
+    &stream::ROUND_TRIP_ASLEEP,
+    &readiness::ROUND_TRIP_ASLEEP,
+    &readiness::ROUND_TRIP_APART,
     &pipe::STREAM,
     &pipe::STREAM_BATCHES,
     &frames::LARGE,
@@ -95,6 +110,9 @@ pub const GAMES: &[&Game] = &[
     &queue::ONE_TO_ONE,
     &queue::TWO_TO_TWO,
     &map::SIDE_BY_SIDE,
+    &untrusted::ROUND_TRIP_AWAKE,
+    &untrusted::ROUND_TRIP_ASLEEP,
+    &untrusted::QUEUE,
 ];
 
 /// The cases of a death.

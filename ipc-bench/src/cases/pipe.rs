@@ -1,5 +1,6 @@
 //! Pipes: messages of a fixed type between two.
 
+use shmkit::Pipe;
 use shmkit::spin::Spinning;
 
 use crate::baton::{Bare, CACHE_LINE, CacheLine, FUTEX, FUTEX_WAITV, Futex, FutexWaitv, Pairs};
@@ -43,8 +44,8 @@ pub const ROUND_TRIP_AWAKE: Game = Game {
     entries: &[
         Entry::of::<Pairs<Bare<CacheLine>>>(CACHE_LINE),
         Entry::of::<Cast<RoundTrip, Typed<Note>, Records>>(LINE),
-        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
-        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(ALWAYS).with(Spinning::Always),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Pipe<Note>, ROOM>>>(SUBJECT),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Pipe<Note>, ROOM>>>(ALWAYS).with(Spinning::Always),
         #[cfg(feature = "peers")]
         Entry::of::<Threads<Cast<RoundTrip, Typed<Note>, RingsThereAndBack>>>(rtrb::NAME),
         #[cfg(feature = "peers")]
@@ -73,8 +74,8 @@ pub const ROUND_TRIP_ASLEEP: Game = Game {
     entries: &[
         Entry::of::<Pairs<Bare<FutexWaitv>>>(FUTEX_WAITV),
         Entry::of::<Pairs<Bare<Futex>>>(FUTEX),
-        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(SUBJECT),
-        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Note, ROOM>>>(NEVER).with(Spinning::Never),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Pipe<Note>, ROOM>>>(SUBJECT),
+        Entry::of::<Cast<RoundTrip, Typed<Note>, BothWays<Pipe<Note>, ROOM>>>(NEVER).with(Spinning::Never),
         Entry::of::<Cast<RoundTrip, Frame<48>, Pipes>>(PIPE),
         Entry::of::<Cast<RoundTrip, Frame<48>, Sockets>>(SOCKET),
         #[cfg(feature = "peers")]

@@ -26,6 +26,11 @@ impl Counters {
         let files = inherited.all()?;
         Ok(Counters { inherited, files })
     }
+
+    /// The descriptors, in the order of the members.
+    pub(super) fn files(&self) -> &[File] {
+        &self.files
+    }
 }
 
 impl Place for Counters {

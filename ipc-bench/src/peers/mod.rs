@@ -15,6 +15,7 @@ pub mod iceoryx2;
 pub mod ipmpsc;
 #[cfg(feature = "peers")]
 pub mod parking_lot;
+pub mod polled;
 #[cfg(feature = "peers")]
 pub mod pools;
 #[cfg(feature = "peers")]

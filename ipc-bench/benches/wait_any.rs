@@ -1,0 +1,12 @@
+//! Criterion benches of `wait_any/...`: the cases of the report, one group each.
+
+mod common;
+
+use criterion::Criterion;
+
+fn main() {
+    shmkit_bench::cases::run_role_if_child();
+    let mut criterion = Criterion::default().configure_from_args();
+    common::bench(&mut criterion, "wait_any/");
+    criterion.final_summary();
+}
