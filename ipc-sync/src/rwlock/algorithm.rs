@@ -161,14 +161,16 @@ impl Core {
             }
             if let Some(held) = self.turn.try_lock()? {
                 self.repair();
-                let mut reading = self.claim(kept, home, held.token);
-                if reading.is_none() {
+                let by_that_of_a_dead = || {
                     let site = Site::of(self)?;
                     site.look();
-                    reading = self.inherit(held.token, |token| site.is_alive(token));
-                }
+                    Ok(self.inherit(held.token, |token| site.is_alive(token)))
+                };
+                let reading =
+                    self.claim(kept, home, held.token).map_or_else(by_that_of_a_dead, |reading| Ok(Some(reading)));
+                // Also if this has failed.
                 self.open(held);
-                return Ok(reading);
+                return reading;
             }
             if !is_open(self.gate.load(Relaxed)) {
                 break;
@@ -293,7 +295,7 @@ impl Core {
             Ok(self.has_left(|token| site.is_alive(token)))
         };
         let alone = self.shut(held).and_then(|()| if self.is_empty() { Ok(true) } else { has_left() });
-        let error = match alone {
+        let refused = match alone {
             Ok(true) => {
                 self.begin();
                 return Ok(Some(Writing { held, after_death }));
@@ -302,7 +304,7 @@ impl Core {
             Ok(false) | Err(_) => Ok(None),
         };
         self.unwrite(held);
-        error
+        refused
     }
 
     /// Goes out.

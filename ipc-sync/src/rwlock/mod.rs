@@ -30,7 +30,7 @@
 //!
 //! Going out, a writer opens the gate and gives the turn up. A reader stores 0 into its cell and wakes whoever waits for that, if the gate
 //! says WAITING. A reader that finds the gate shut waits for the turn, and with it enters its token into a cell and gives the turn up at
-//! once: writers and late readers get it in the order that the turn has for them, so neither starve. While it has the turn the gate stays open, and
+//! once: writers and late readers compete for it as those do who lock a mutex, where one who comes back at once may be before one who was woken. While it has the turn the gate stays open, and
 //! readers that come then pass it by. Only if all cells are taken by the living, it shuts the gate until one of them is free.
 //!
 //! A reader that was a writer has a cell of its own, `downgraded`: it was 0 when the writer came in, and only a writer that is in takes
