@@ -88,6 +88,12 @@ impl<T: Pod, const N: usize> Array<T, N> {
     }
 }
 
+impl<T: Pod, const N: usize> From<[T; N]> for Array<T, N> {
+    fn from(values: [T; N]) -> Self {
+        Self::new(values)
+    }
+}
+
 impl<T: Pod, const N: usize> Default for Array<T, N> {
     /// An array of zeroes.
     fn default() -> Self {
