@@ -91,6 +91,10 @@ impl<T: Pod + Described> Receiver<T> {
 
     /// Receives a message, waiting for it for at most `timeout`.
     ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
@@ -127,7 +131,7 @@ impl<T: Pod + Described> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// As [`recv`](Self::recv), until there is one.
+    /// As [`recv`](Self::recv), until there is one; not at all if `messages` is empty.
     ///
     /// # Errors
     ///
@@ -139,7 +143,7 @@ impl<T: Pod + Described> Receiver<T> {
         self.take_some(messages)
     }
 
-    /// Receives as many messages as there are and fit into `messages`, at least one; says how many.
+    /// Receives as many messages as there are and fit into `messages`, without waiting for any; says how many.
     ///
     /// # Errors
     ///

@@ -86,6 +86,10 @@ impl<T: Pod + Described> Sender<T> {
 
     /// Sends a message, waiting for room for at most `timeout`.
     ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`SendError::TimedOut`], and those of [`send`](Self::send).

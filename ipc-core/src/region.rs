@@ -70,7 +70,7 @@ pub struct ObjectInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParticipantInfo {
-    /// Its process id, in its own PID namespace; 0 if it stands for a process that is yet to come, which something is kept for.
+    /// Its process id, in its own PID namespace; 0 if it stands for a process that is yet to come, for which an end of a channel is kept.
     pub pid: u32,
     /// Its process name when it attached.
     pub name: String,

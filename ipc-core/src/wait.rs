@@ -278,7 +278,7 @@ impl Site {
         }
     }
 
-    /// The same, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
+    /// [Looks](Self::look) for deaths, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
     pub fn look_now(&self) {
         if let Some(region) = &self.region {
             region.sweep();

@@ -132,6 +132,10 @@ impl ByteReceiver {
 
     /// Receives a frame into memory of its own, waiting for it for at most `timeout`.
     ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
@@ -173,6 +177,10 @@ impl ByteReceiver {
     }
 
     /// Receives a frame into the beginning of `buffer`, waiting for it for at most `timeout`; says how long it is.
+    ///
+    /// # Blocking
+    ///
+    /// As [`recv_into`](Self::recv_into), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///

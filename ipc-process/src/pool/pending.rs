@@ -57,7 +57,7 @@ impl<R: DeserializeOwned> Pending<R> {
         value(&self.batch)
     }
 
-    /// The same, waiting for `timeout` at most.
+    /// Waits until the task is done, for `timeout` at most, and returns its value.
     ///
     /// # Errors
     ///
@@ -103,7 +103,7 @@ impl<R: DeserializeOwned> PendingMap<R> {
         self.batch.values().into_iter().collect()
     }
 
-    /// The same, waiting for `timeout` at most.
+    /// Waits until all tasks are done, for `timeout` at most, and returns their values, in the order of the items.
     ///
     /// # Errors
     ///
