@@ -102,6 +102,22 @@ pub trait Endpoint: sealed::Sealed {
 }
 
 /// How a channel is to be made.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Endpoint, Pipe};
+/// use shmkit_core::Region;
+///
+/// let region = Region::anonymous(1 << 16)?;
+/// let mut one = ChannelOptions::new().capacity(100).successors(true).create_in::<Pipe<u64>>(&region, "pipe")?;
+///
+/// // In any other process that has the region open:
+/// let mut other = Pipe::<u64>::open_in(&region, "pipe")?;
+/// one.send(7)?;
+/// assert_eq!(other.recv()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     capacity: u64,

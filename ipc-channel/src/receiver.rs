@@ -33,6 +33,20 @@ const GIVE_ROOM: usize = 64;
 ///
 /// When the sender is gone, what it has sent can still be received; after that, `recv` and its variants fail with
 /// [`RecvError::Disconnected`].
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Receiver, RecvError, Sender};
+///
+/// let (mut sender, mut receiver): (Sender<u64>, Receiver<u64>) = ChannelOptions::new().both()?;
+/// sender.send_slice(&[7, 8])?;
+/// drop(sender);
+/// assert_eq!(receiver.recv()?, 7);
+/// assert_eq!(receiver.recv()?, 8);
+/// assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Receiver<T: Pod + Described> {
     end: End<Ring<T>>,
     /// Where the next message is.

@@ -21,6 +21,18 @@ use crate::region::{MAX_ALIGN, Region};
 /// [`Region::insert_array`] and found by [`Region::get_array`].
 ///
 /// Clones are cheap and denote the same array. Dropping the last handle unmaps the region; the array stays in it.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_core::{Region, SharedArray};
+/// use std::sync::atomic::Ordering::Relaxed;
+///
+/// let hits: SharedArray<u64> = Region::anonymous(4096)?.insert_array("hits", 8)?;
+/// hits.fetch_add(3, 1, Relaxed)?;
+/// assert_eq!(hits.to_vec(), [0, 0, 0, 1, 0, 0, 0, 0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SharedArray<T> {
     attachment: Arc<Attachment>,
     first: NonNull<UnsafeCell<T>>,

@@ -29,6 +29,20 @@ use crate::readiness::Readiness;
 /// A frame that is longer than [a quarter](super::ByteSender::longest_in_place) of the channel comes in parts. Each part that is there
 /// is fetched by the next call of whatever kind, and kept until the frame is whole: so the sender can go on. If the receiver is killed
 /// meanwhile, the frame is lost for its successor, too, who begins with the next one.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ByteReceiver, ByteSender, ChannelOptions, RecvError};
+///
+/// let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().both()?;
+/// tx.send(b"hello")?;
+/// let mut buffer = [0; 3];
+/// assert!(matches!(rx.recv_into(&mut buffer), Err(RecvError::TooSmall { .. })));
+/// assert_eq!(rx.recv()?, b"hello");
+/// assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ByteReceiver {
     pub(super) end: End<ByteRing>,
     extent: Extent,

@@ -115,7 +115,7 @@ impl MapOptions {
         SharedMap::of(region.insert_tailed(name, self.head::<K, V>(), self.bytes::<K, V>()?)?, name)
     }
 
-    /// Makes a map without a name: for threads, and for children that are forked from here on.
+    /// Makes a map without a name: for threads, for processes that get it as an argument, and for children that are forked from here on.
     ///
     /// # Errors
     ///

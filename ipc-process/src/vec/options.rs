@@ -20,6 +20,17 @@ const DEFAULT_CAPACITY: u64 = 1024;
 const OVERHEAD: usize = 2048;
 
 /// How a [`SharedVec`] is to be made.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_process::{VecError, VecOptions};
+///
+/// let marks = VecOptions::new().capacity(2).anonymous::<u64>()?;
+/// marks.extend_from_slice(&[7, 8])?;
+/// assert!(matches!(marks.push(9), Err(VecError::Full { capacity: 2, .. })));
+/// # Ok::<(), VecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct VecOptions {
     capacity: u64,
@@ -83,7 +94,7 @@ impl VecOptions {
         SharedVec::of(region.insert_tailed(name, Head::<T>::new(self.capacity), self.bytes::<T>()?)?, name)
     }
 
-    /// Makes a vector without a name: for threads, and for children that are forked from here on.
+    /// Makes a vector without a name: for threads, for processes that get it as an argument, and for children that are forked from here on.
     ///
     /// # Errors
     ///
