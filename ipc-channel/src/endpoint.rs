@@ -56,6 +56,8 @@ pub trait Endpoint: sealed::Sealed {
     /// # Errors
     ///
     /// [`OpenError::Taken`]; [`OpenError::Closed`]; [`OpenError::Failed`], with [`Error::WrongType`] if the channel is for other messages, or of another kind.
+    /// That names what lies in the region: `Ring<T>` for a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver), `ByteRing` for bytes, and `Duplex` of
+    /// either for both ways.
     fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_in(&Region::open(name)?, NAME)
     }
