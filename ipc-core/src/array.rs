@@ -259,6 +259,10 @@ impl Region {
 
     /// The array called `name`; if there is none, one of `len` zeroes is made. All who do this at once get the same one.
     ///
+    /// # Blocking
+    ///
+    /// As [`insert_array`](Self::insert_array); not at all if the array is there.
+    ///
     /// # Errors
     ///
     /// Those of [`get_array`](Self::get_array) and [`insert_array`](Self::insert_array), except that it is missing or exists.

@@ -90,26 +90,46 @@ impl ParticipantInfo {
 
 impl Region {
     /// [`RegionOptions::create`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn create(name: &str, size: usize) -> Result<Self> {
         RegionOptions::new().create(name, size)
     }
 
     /// [`RegionOptions::open`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn open(name: &str) -> Result<Self> {
         RegionOptions::new().open(name)
     }
 
     /// [`RegionOptions::open_or_create`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn open_or_create(name: &str, size: usize) -> Result<Self> {
         RegionOptions::new().open_or_create(name, size)
     }
 
     /// [`RegionOptions::anonymous`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn anonymous(size: usize) -> Result<Self> {
         RegionOptions::new().anonymous(size)
     }
 
     /// [`RegionOptions::from_fd`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn from_fd(file: OwnedFd) -> Result<Self> {
         RegionOptions::new().from_fd(file)
     }
@@ -215,6 +235,10 @@ impl Region {
     }
 
     /// The object called `name`; if there is none, `make` makes it. Of those who do this at once, one value goes in.
+    ///
+    /// # Blocking
+    ///
+    /// As [`insert`](Self::insert); not at all if the object is there.
     ///
     /// # Errors
     ///

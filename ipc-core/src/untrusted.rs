@@ -124,6 +124,10 @@ pub struct UntrustedRegion(Region);
 #[cfg(not(ipc_loom))]
 impl UntrustedRegion {
     /// [`RegionOptions::anonymous_untrusted`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn anonymous(size: usize) -> Result<Self> {
         RegionOptions::new().anonymous_untrusted(size)
     }
