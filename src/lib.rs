@@ -58,6 +58,14 @@
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
 //!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `process` | yes | [`process`]: processes, pools, shared maps and vectors; brings `serde` along |
+//! | `serde` | with `process` | values of any type that serde knows through the ends of byte pipes; regions, their objects, queues, tickets and open files as arguments and values of processes |
+//! | `shared_memory` | no | regions in segments of the crate `shared_memory` |
+//!
 //! # What is guaranteed
 //!
 //! * A process killed with SIGKILL at any instruction wedges nobody: whoever waits for something it held, or for a wake-up it
