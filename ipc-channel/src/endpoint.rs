@@ -57,7 +57,7 @@ pub trait Endpoint: sealed::Sealed {
     ///
     /// [`OpenError::Taken`]; [`OpenError::Closed`]; [`OpenError::Failed`], with [`Error::WrongType`] if the channel is for other messages, or of another kind.
     /// That names what lies in the region: `Ring<T>` for a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver), `ByteRing` for bytes, and `Duplex` of
-    /// either for both ways.
+    /// either for both ways. With [`Error::NoSuchObject`] if the name is that of something else than a channel.
     fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_in(&Region::open(name)?, NAME)
     }
@@ -156,7 +156,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How the region of a channel with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its end.
+    /// How the region of a channel with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its end;
+    /// one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit_channel::{OpenError, Queue, QueueOptions, RecvError, SendError};
+use shmkit_channel::{Endpoint, OpenError, Queue, QueueOptions, Receiver, RecvError, SendError};
 use shmkit_core::{Described, Error, Region};
 
 fn queue<T: bytemuck::Pod + Described>(capacity: u64) -> Queue<T> {
@@ -236,6 +236,7 @@ fn a_queue_is_found_by_its_name_and_its_type() {
     assert_eq!((same.capacity(), queue.recv().expect("a message")), (5, 9));
 
     assert!(matches!(Queue::<i32>::open(&name), Err(OpenError::Failed(Error::WrongType { .. }))));
+    assert!(matches!(Receiver::<u64>::open(&name), Err(OpenError::Failed(Error::NoSuchObject { .. }))));
     assert!(matches!(Queue::<u32>::create(&name, 5), Err(OpenError::Failed(Error::AlreadyExists))));
     drop((queue, same));
     assert!(matches!(Queue::<u32>::open(&name), Err(OpenError::Failed(Error::NotFound))));

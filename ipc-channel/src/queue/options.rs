@@ -61,7 +61,7 @@ impl QueueOptions {
     }
 
     /// How the region of a queue with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its last
-    /// handle.
+    /// handle; one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self
@@ -155,8 +155,8 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the queue is for other messages, or it is no
-    /// queue.
+    /// [`OpenError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the queue is for other messages, or with
+    /// [`Error::NoSuchObject`] if the name is that of something else.
     pub fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_in(&Region::open(name)?, NAME)
     }

@@ -58,7 +58,7 @@ impl VecOptions {
     }
 
     /// How the region of a vector with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its last
-    /// handle.
+    /// handle; one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self
@@ -143,8 +143,8 @@ impl<T: Pod + Described> SharedVec<T> {
     ///
     /// # Errors
     ///
-    /// [`VecError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the vector has other elements, or it is no
-    /// vector.
+    /// [`VecError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the vector has other elements, or with
+    /// [`Error::NoSuchObject`] if the name is that of something else.
     pub fn open(name: &str) -> Result<Self, VecError> {
         Self::of(Region::open(name)?.get_tailed(NAME)?, name)
     }
