@@ -35,18 +35,18 @@
 //! | [`Shm`] | a handle to an object, which keeps the mapping alive |
 //! | [`SharedArray`], [`Array`] | plain values that all read and write at once; see [`Cells`] |
 //! | [`Mutex`] | mutual exclusion that outlives its owner |
+//! | [`ReentrantMutex`] | the same, for a thread that locks again what it has locked |
 //! | [`Permits`] | up to 64 permits, which come back when their holder dies |
 //! | [`Semaphore`] | a count of permits that belong to nobody |
 //! | [`Event`] | set or not, and waited for; reset by hand, or by the one waiter that it releases |
 //! | [`Barrier`] | parties that wait for one another, round after round, and learn at once if one is dead |
-//! | [`ReentrantMutex`] | the same, for a thread that locks again what it has locked |
 //! | [`Condvar`] | waiting until something is true of the data under a mutex |
 //! | [`Once`], [`OnceLock`] | something done once, a value made once, also if the one who is at it dies |
 //! | [`RwLock`], [`RwLockReader`] | many readers or one writer; readers of different processes do not slow each other down |
 //! | [`Pipe`], [`Sender`], [`Receiver`] | messages of one type between two processes, both ways or one way; see [`Endpoint`] and [`ChannelOptions`] |
 //! | [`Queue`] | bounded; many producers, many consumers; each message once |
 //! | [`Snapshot`] | a value of any size that is never torn, whoever dies while writing it |
-//! | `process::SharedMap`, `process::SharedVec` | a hash map and a vector of fixed capacity, with the default feature `process`; a kill leaves the old value or the new one |
+//! | [`process::SharedMap`], [`process::SharedVec`] | a hash map and a vector of fixed capacity, with the default feature `process`; a kill leaves the old value or the new one |
 //! | [`Ticket`] | the other end of a channel without a name, on its way to another process |
 //! | [`Readiness`] | a descriptor that tells an event loop when a receiver has something to do |
 //! | [`wait_any`], [`Peer`] | waiting for whichever of many things comes first, in any regions: messages, room, events, permits, and the deaths of processes |
@@ -57,6 +57,14 @@
 //! | [`transfer`] | values on their way to other processes, with the files that belong to them |
 //! | [`ShmSafe`], [`Described`] | what may lie in a region; see [`own_types`] |
 //! | [`wait`], [`spin`], [`identity`], [`raw_lock`], [`poison`] | for primitives of your own, covered by semantic versioning; see [`wait`] and the example `latch` |
+//!
+//! # Features
+//!
+//! | feature | default | what it adds |
+//! |---|---|---|
+//! | `process` | yes | [`process`]: processes, pools, shared maps and vectors; brings `serde` along |
+//! | `serde` | with `process` | values of any type that serde knows through the ends of byte pipes; regions, their objects, queues, tickets and open files as arguments and values of processes |
+//! | `shared_memory` | no | regions in segments of the crate `shared_memory` |
 //!
 //! # What is guaranteed
 //!
@@ -81,5 +89,5 @@ pub use shmkit_core::*;
 pub use shmkit_process as process;
 pub use shmkit_sync::*;
 
-/// The crate behind the bound on what a [`Mutex`] can hold.
+/// The crate behind the bound on what a [`Mutex`] can hold. Who takes its derive macros from here writes `#[bytemuck(crate = "shmkit::bytemuck")]` below them.
 pub use bytemuck;

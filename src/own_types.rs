@@ -25,7 +25,9 @@
 //! ```
 //!
 //! What a lock guards is plain data: it is copied as bytes, so it derives `bytemuck::Pod`, and
-//! [`Described`](crate::Described) so that two programs can tell whether they mean the same struct:
+//! [`Described`](crate::Described) so that two programs can tell whether they mean the same struct. For its derive macros, bytemuck is
+//! to be among your dependencies, with the feature `derive`. Without that, take them from [`shmkit::bytemuck`](crate::bytemuck) and write
+//! `#[bytemuck(crate = "shmkit::bytemuck")]` below them.
 //!
 //! ```
 //! use bytemuck::{Pod, Zeroable};

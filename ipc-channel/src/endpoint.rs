@@ -56,6 +56,8 @@ pub trait Endpoint: sealed::Sealed {
     /// # Errors
     ///
     /// [`OpenError::Taken`]; [`OpenError::Closed`]; [`OpenError::Failed`], with [`Error::WrongType`] if the channel is for other messages, or of another kind.
+    /// That names what lies in the region: `Ring<T>` for a [`Sender`](crate::Sender) and a [`Receiver`](crate::Receiver), `ByteRing` for bytes, and `Duplex` of
+    /// either for both ways. With [`Error::NoSuchObject`] if the name is that of something else than a channel.
     fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_in(&Region::open(name)?, NAME)
     }
@@ -102,6 +104,22 @@ pub trait Endpoint: sealed::Sealed {
 }
 
 /// How a channel is to be made.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Endpoint, Pipe};
+/// use shmkit_core::Region;
+///
+/// let region = Region::anonymous(1 << 16)?;
+/// let mut one = ChannelOptions::new().capacity(100).successors(true).create_in::<Pipe<u64>>(&region, "pipe")?;
+///
+/// // In any other process that has the region open:
+/// let mut other = Pipe::<u64>::open_in(&region, "pipe")?;
+/// one.send(7)?;
+/// assert_eq!(other.recv()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct ChannelOptions {
     capacity: u64,
@@ -138,7 +156,8 @@ impl ChannelOptions {
         self
     }
 
-    /// How the region of a channel with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its end.
+    /// How the region of a channel with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its end;
+    /// one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self

@@ -20,7 +20,7 @@ pub enum OpenError {
         /// What was found, or not.
         what: &'static str,
     },
-    /// There is no such channel, or it cannot be reached.
+    /// There is no such channel, or it cannot be reached; or one that was to be made cannot be.
     Failed(Error),
 }
 
@@ -125,7 +125,7 @@ impl fmt::Display for OpenError {
             Self::Taken => f.write_str("another process has this end of the channel, or had it when it died"),
             Self::Closed => f.write_str("this end of the channel has been closed"),
             Self::NoTicket { what } => write!(f, "there is no ticket for this end of a channel: {what}"),
-            Self::Failed(error) => write!(f, "the channel cannot be opened: {error}"),
+            Self::Failed(error) => write!(f, "the channel cannot be made or opened: {error}"),
         }
     }
 }

@@ -33,6 +33,20 @@ const GIVE_ROOM: usize = 64;
 ///
 /// When the sender is gone, what it has sent can still be received; after that, `recv` and its variants fail with
 /// [`RecvError::Disconnected`].
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Receiver, RecvError, Sender};
+///
+/// let (mut sender, mut receiver): (Sender<u64>, Receiver<u64>) = ChannelOptions::new().both()?;
+/// sender.send_slice(&[7, 8])?;
+/// drop(sender);
+/// assert_eq!(receiver.recv()?, 7);
+/// assert_eq!(receiver.recv()?, 8);
+/// assert!(matches!(receiver.recv(), Err(RecvError::Disconnected)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Receiver<T: Pod + Described> {
     end: End<Ring<T>>,
     /// Where the next message is.
@@ -91,6 +105,10 @@ impl<T: Pod + Described> Receiver<T> {
 
     /// Receives a message, waiting for it for at most `timeout`.
     ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
@@ -127,7 +145,7 @@ impl<T: Pod + Described> Receiver<T> {
     ///
     /// # Blocking
     ///
-    /// As [`recv`](Self::recv), until there is one.
+    /// As [`recv`](Self::recv), until there is one; not at all if `messages` is empty.
     ///
     /// # Errors
     ///
@@ -139,7 +157,7 @@ impl<T: Pod + Described> Receiver<T> {
         self.take_some(messages)
     }
 
-    /// Receives as many messages as there are and fit into `messages`, at least one; says how many.
+    /// Receives as many messages as there are and fit into `messages`, without waiting for any; says how many.
     ///
     /// # Errors
     ///

@@ -28,6 +28,19 @@ const AHEAD: usize = 8;
 ///
 /// All of `send` and its variants fail at once when the receiver is gone, with the message. What was sent before, and not received,
 /// is lost then, unless somebody [succeeds](crate::ChannelOptions::successors) to the receiver.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ChannelOptions, Receiver, SendError, Sender};
+///
+/// let (mut sender, receiver): (Sender<u64>, Receiver<u64>) = ChannelOptions::new().capacity(1).both()?;
+/// sender.send(7)?;
+/// assert!(matches!(sender.try_send(8), Err(SendError::Full(8))));
+/// drop(receiver);
+/// assert!(matches!(sender.send(9), Err(SendError::Disconnected(9))));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct Sender<T: Pod + Described> {
     end: End<Ring<T>>,
     /// Where the next message goes.
@@ -85,6 +98,10 @@ impl<T: Pod + Described> Sender<T> {
     }
 
     /// Sends a message, waiting for room for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///

@@ -135,3 +135,20 @@ fn values_arrive_and_what_is_none_is_an_error_and_gone() {
     assert_eq!(rx.recv_value_timeout::<[Option<u32>; 2]>(SHORT).expect("a value"), [Some(5), None]);
     assert!(matches!(rx.try_recv_value::<u8>(), Err(RecvValueError::Recv(RecvError::Empty))));
 }
+
+#[cfg(feature = "serde")]
+#[test]
+fn values_find_room_at_once_or_in_time_or_are_not_sent() {
+    use shmkit_channel::{SendError, SendValueError};
+
+    let (mut tx, mut rx) = channel(256);
+    let value = [7u8; 50].as_slice();
+    tx.try_send_value(value).expect("room");
+    tx.send_value_timeout(value, SHORT).expect("room");
+    while tx.try_send_value(value).is_ok() {}
+
+    assert!(matches!(tx.try_send_value(value), Err(SendValueError::Send(SendError::Full(())))));
+    assert!(matches!(tx.send_value_timeout(value, SHORT), Err(SendValueError::Send(SendError::TimedOut(())))));
+    assert_eq!(rx.recv_value::<Vec<u8>>().expect("a value"), value);
+    tx.send_value_timeout(value, SHORT).expect("room again");
+}

@@ -8,7 +8,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use shmkit_channel::{OpenError, Queue, QueueOptions, RecvError, SendError};
+use shmkit_channel::{Endpoint, OpenError, Queue, QueueOptions, Receiver, RecvError, SendError};
 use shmkit_core::{Described, Error, Region};
 
 fn queue<T: bytemuck::Pod + Described>(capacity: u64) -> Queue<T> {
@@ -136,6 +136,19 @@ fn slices_go_through_a_queue_that_is_smaller_than_they() {
 }
 
 #[test]
+fn as_much_of_a_slice_is_sent_and_received_at_once_as_there_is_room_for_and_as_there_is() {
+    let queue = queue::<u64>(3);
+    let mut part = [0; 2];
+
+    assert!(matches!(queue.try_recv_slice(&mut part), Err(RecvError::Empty)));
+    assert_eq!(queue.try_send_slice(&[1, 2, 3, 4]).expect("room for three"), 3);
+    assert!(matches!(queue.try_send_slice(&[4]), Err(SendError::Full(()))));
+    assert_eq!((queue.try_recv_slice(&mut part).expect("messages"), part), (2, [1, 2]));
+    assert_eq!((queue.try_recv_slice(&mut part).expect("a message"), part[0]), (1, 3));
+    assert_eq!((queue.try_send_slice(&[]).ok(), queue.try_recv_slice(&mut []).ok()), (Some(0), Some(0)));
+}
+
+#[test]
 fn timed_operations_fail_after_their_timeout_and_not_before() {
     let queue = queue::<u64>(1);
     let timeout = Duration::from_millis(50);
@@ -166,11 +179,13 @@ fn after_a_close_the_rest_is_received_and_nothing_is_sent() {
     assert!(matches!(queue.try_send(3), Err(SendError::Disconnected(3))));
     assert!(matches!(queue.send_timeout(3, Duration::ZERO), Err(SendError::Disconnected(3))));
     assert!(matches!(queue.send_slice(&[3, 4]), Err(SendError::Disconnected(0))));
+    assert!(matches!(queue.try_send_slice(&[3, 4]), Err(SendError::Disconnected(()))));
     assert_eq!(queue.iter().collect::<Vec<_>>(), [1, 2]);
     assert!(matches!(queue.recv(), Err(RecvError::Disconnected)));
     assert!(matches!(queue.try_recv(), Err(RecvError::Disconnected)));
     assert!(matches!(queue.recv_timeout(Duration::ZERO), Err(RecvError::Disconnected)));
     assert!(matches!(queue.recv_slice(&mut [0]), Err(RecvError::Disconnected)));
+    assert!(matches!(queue.try_recv_slice(&mut [0]), Err(RecvError::Disconnected)));
     assert!(matches!(queue.recv_with(|_| ()), Err(RecvError::Disconnected)));
 }
 
@@ -221,6 +236,7 @@ fn a_queue_is_found_by_its_name_and_its_type() {
     assert_eq!((same.capacity(), queue.recv().expect("a message")), (5, 9));
 
     assert!(matches!(Queue::<i32>::open(&name), Err(OpenError::Failed(Error::WrongType { .. }))));
+    assert!(matches!(Receiver::<u64>::open(&name), Err(OpenError::Failed(Error::NoSuchObject { .. }))));
     assert!(matches!(Queue::<u32>::create(&name, 5), Err(OpenError::Failed(Error::AlreadyExists))));
     drop((queue, same));
     assert!(matches!(Queue::<u32>::open(&name), Err(OpenError::Failed(Error::NotFound))));

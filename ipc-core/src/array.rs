@@ -21,6 +21,18 @@ use crate::region::{MAX_ALIGN, Region};
 /// [`Region::insert_array`] and found by [`Region::get_array`].
 ///
 /// Clones are cheap and denote the same array. Dropping the last handle unmaps the region; the array stays in it.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_core::{Region, SharedArray};
+/// use std::sync::atomic::Ordering::Relaxed;
+///
+/// let hits: SharedArray<u64> = Region::anonymous(4096)?.insert_array("hits", 8)?;
+/// hits.fetch_add(3, 1, Relaxed)?;
+/// assert_eq!(hits.to_vec(), [0, 0, 0, 1, 0, 0, 0, 0]);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct SharedArray<T> {
     attachment: Arc<Attachment>,
     first: NonNull<UnsafeCell<T>>,
@@ -85,6 +97,12 @@ impl<T: Pod, const N: usize> Array<T, N> {
     pub const fn new(values: [T; N]) -> Self {
         // SAFETY: cells have the layout of their values, which are `Copy`.
         unsafe { core::ptr::from_ref(&values).cast::<Self>().read() }
+    }
+}
+
+impl<T: Pod, const N: usize> From<[T; N]> for Array<T, N> {
+    fn from(values: [T; N]) -> Self {
+        Self::new(values)
     }
 }
 
@@ -240,6 +258,10 @@ impl Region {
     }
 
     /// The array called `name`; if there is none, one of `len` zeroes is made. All who do this at once get the same one.
+    ///
+    /// # Blocking
+    ///
+    /// As [`insert_array`](Self::insert_array); not at all if the array is there.
     ///
     /// # Errors
     ///

@@ -144,7 +144,10 @@ impl fmt::Display for Error {
                     if *trusted { ("a Region", "an UntrustedRegion") } else { ("an UntrustedRegion", "a Region") };
                 write!(f, "this process has the region open as {is}, and so it cannot have it as {asked}")
             }
-            Self::NoSpace { bytes } => write!(f, "no space for {bytes} bytes: ask for less, or make the region larger"),
+            Self::NoSpace { bytes } => write!(
+                f,
+                "no space for {bytes} bytes: ask for less, or make the region larger; if it is the region itself, /dev/shm or the memory is too small"
+            ),
             Self::TooManyParticipants { capacity } => write!(
                 f,
                 "all {capacity} participants of the region are alive: make it for more with RegionOptions::participants"
@@ -166,7 +169,7 @@ impl fmt::Display for Error {
             Self::NoBarrier(error) => {
                 write!(f, "the system call membarrier, which this needs, failed: {error}")
             }
-            Self::Io(error) => write!(f, "the operating system failed: {error}"),
+            Self::Io(error) => write!(f, "the operating system said no: {error}"),
         }
     }
 }

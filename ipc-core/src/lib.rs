@@ -31,7 +31,7 @@
 compile_error!("shmkit needs 64-bit little-endian Linux (x86_64, aarch64)");
 
 mod config;
-pub mod deadline;
+mod deadline;
 mod error;
 pub mod identity;
 mod participants;

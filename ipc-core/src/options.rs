@@ -212,6 +212,10 @@ impl RegionOptions {
 
     /// Opens the region `name`, or creates it if there is none; all who call this at once get the same one.
     ///
+    /// # Blocking
+    ///
+    /// As [`open`](Self::open).
+    ///
     /// # Errors
     ///
     /// Those of [`open`](Self::open) and [`create`](Self::create), except that it is missing or exists.

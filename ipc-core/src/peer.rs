@@ -44,7 +44,7 @@ pub struct Peer {
 }
 
 impl Region {
-    /// The participant with this process id, which is to be one of the PID namespace of the caller; `None` if it does not take part.
+    /// The participant with this process id, as the PID namespace of the caller counts; `None` if there is none.
     ///
     /// A child takes part when it has opened the region, and not as soon as it has been started.
     pub fn peer(&self, pid: u32) -> Option<Peer> {

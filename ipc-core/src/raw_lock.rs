@@ -158,6 +158,10 @@ impl RawLock {
     /// # Crash safety
     ///
     /// The process may be killed at any point; the lock is then free, or its owner known to be dead.
+    ///
+    /// # Errors
+    ///
+    /// [`NotHeld`].
     #[inline]
     pub fn lock(&self, deadline: Option<Deadline>) -> Result<Held, NotHeld> {
         match self.lock_if_free() {
@@ -167,6 +171,10 @@ impl RawLock {
     }
 
     /// Takes the lock if it is free or its owner is dead; `None` if it is held.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Site::of`].
     #[inline]
     pub fn try_lock(&self) -> Result<Option<Held>, Error> {
         match self.lock_if_free() {

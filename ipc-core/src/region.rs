@@ -70,7 +70,7 @@ pub struct ObjectInfo {
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ParticipantInfo {
-    /// Its process id, in its own PID namespace; 0 if it stands for a process that is yet to come, which something is kept for.
+    /// Its process id, in its own PID namespace; 0 if it stands for a process that is yet to come, for which an end of a channel is kept.
     pub pid: u32,
     /// Its process name when it attached.
     pub name: String,
@@ -90,26 +90,46 @@ impl ParticipantInfo {
 
 impl Region {
     /// [`RegionOptions::create`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn create(name: &str, size: usize) -> Result<Self> {
         RegionOptions::new().create(name, size)
     }
 
     /// [`RegionOptions::open`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn open(name: &str) -> Result<Self> {
         RegionOptions::new().open(name)
     }
 
     /// [`RegionOptions::open_or_create`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn open_or_create(name: &str, size: usize) -> Result<Self> {
         RegionOptions::new().open_or_create(name, size)
     }
 
     /// [`RegionOptions::anonymous`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn anonymous(size: usize) -> Result<Self> {
         RegionOptions::new().anonymous(size)
     }
 
     /// [`RegionOptions::from_fd`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn from_fd(file: OwnedFd) -> Result<Self> {
         RegionOptions::new().from_fd(file)
     }
@@ -215,6 +235,10 @@ impl Region {
     }
 
     /// The object called `name`; if there is none, `make` makes it. Of those who do this at once, one value goes in.
+    ///
+    /// # Blocking
+    ///
+    /// As [`insert`](Self::insert); not at all if the object is there.
     ///
     /// # Errors
     ///

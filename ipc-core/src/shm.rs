@@ -12,6 +12,19 @@ use crate::region::Region;
 /// An object in a shared region: a pointer that keeps the mapping alive.
 ///
 /// Clones are cheap and denote the same object. Dropping the last handle unmaps the region; the object stays in it.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_core::{Region, Shm};
+/// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+///
+/// let visitors: Shm<AtomicU64> = Region::anonymous(4096)?.insert("visitors", AtomicU64::new(0))?;
+/// // The region is still mapped, since there is the handle.
+/// visitors.fetch_add(1, Relaxed);
+/// assert_eq!(visitors.region().get::<AtomicU64>("visitors")?.load(Relaxed), 1);
+/// # Ok::<(), shmkit_core::Error>(())
+/// ```
 pub struct Shm<T: ShmSafe> {
     attachment: Arc<Attachment>,
     object: NonNull<T>,

@@ -369,6 +369,12 @@ impl<T: Pod> Copied<T> {
     }
 }
 
+impl<T: Pod> From<T> for Snapshot<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
 impl<T: Pod + Default> Default for Snapshot<T> {
     fn default() -> Self {
         Self::new(T::default())

@@ -83,8 +83,8 @@ pub fn spin<R>(look: impl FnMut() -> Option<R>) -> Option<R> {
     found
 }
 
-/// Looks so often, each time, until `look` finds something: for locks, which are mostly held for so short a time that there is nothing to
-/// learn.
+/// Calls `look` until it finds something, at most `looks` times, whatever earlier calls were good for: for locks, which are mostly held for so
+/// short a time that there is nothing to learn.
 pub fn spin_briefly<R>(looks: u32, look: impl FnMut() -> Option<R>) -> Option<R> {
     if cfg!(ipc_loom) || EXPERIENCE.get().spinning == Spinning::Never {
         return None;

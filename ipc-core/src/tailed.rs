@@ -164,7 +164,7 @@ mod shared {
             }
         }
 
-        /// The same, to be written soon: the line is taken away from the other CPUs.
+        /// Begins to bring the cache line of byte `at` here, to be written soon: the line is taken away from the other CPUs.
         #[inline]
         pub fn prefetch_to_write(&self, at: usize) {
             if at < self.len {

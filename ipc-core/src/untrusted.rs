@@ -124,13 +124,18 @@ pub struct UntrustedRegion(Region);
 #[cfg(not(ipc_loom))]
 impl UntrustedRegion {
     /// [`RegionOptions::anonymous_untrusted`] with the defaults.
+    ///
+    /// # Errors
+    ///
+    /// As there.
     pub fn anonymous(size: usize) -> Result<Self> {
         RegionOptions::new().anonymous_untrusted(size)
     }
 
     /// [`RegionOptions::from_fd_untrusted`] with the defaults.
     ///
-    /// To open it takes no longer if the region is large. Whoever wants no more addresses to be taken up than so many looks at the size of the file before.
+    /// A large region is opened as fast as a small one, but takes up as many addresses as it is large: if there is to be a limit to that, look at the size of
+    /// the file before.
     ///
     /// # Errors
     ///
@@ -205,7 +210,7 @@ impl UntrustedRegion {
     ///
     /// # Errors
     ///
-    /// [`Error::Corrupted`](crate::Error::Corrupted), also if it is more than 16,000.
+    /// [`Error::Corrupted`](crate::Error::Corrupted), also if it is more than 16,384 objects.
     pub fn objects(&self) -> Result<Vec<ObjectInfo>> {
         self.0.objects()
     }

@@ -129,8 +129,9 @@ const DRAINING: Duration = Duration::from_nanos(500);
 /// would have to set the clock's alarm, which takes longer than the sleep itself does.
 const NAP: Duration = Duration::from_millis(5);
 
-/// When a mark has settled that the calling thread has just set to be told of changes, by others who look at it without a fence. It has to look
-/// at what they may have changed after this, and once more after that time; until then it sleeps for a [`nap`] at most.
+/// Says when a mark that the calling thread has just set, to be told of changes, will have settled: from then on it is seen by all who look at it
+/// without a fence. The caller looks at what they may have changed after this call, and once more after that time; until then it sleeps for a
+/// [`nap`] at most.
 /// `docs/MEMORY_MODEL.md` has the argument, in "A store without a fence".
 ///
 /// # Blocking
@@ -149,8 +150,8 @@ pub fn settling() -> Option<Deadline> {
     Deadline::after(SETTLING)
 }
 
-/// The same for a mark that was set earlier, of which is [kept](Deadline::as_nanos) when it has settled. Whatever that says, it is no later than if
-/// the mark were set now.
+/// Says, as [`settling`] does, when a mark will have settled that was set earlier: what that said then has been [kept](Deadline::as_nanos). Whatever
+/// `kept` is, the answer is no later than for a mark that is set now.
 pub fn settles(kept: u64) -> Option<Deadline> {
     if cfg!(ipc_loom) {
         return None;
@@ -278,7 +279,7 @@ impl Site {
         }
     }
 
-    /// The same, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
+    /// [Looks](Self::look) for deaths, however short the time since the last look: for those who would be wrong to take somebody for alive who has been reaped.
     pub fn look_now(&self) {
         if let Some(region) = &self.region {
             region.sweep();
@@ -441,8 +442,8 @@ fn slice(region: &Attachment) -> Option<Duration> {
 /// Makes sure that the calling process takes part in the region of `primitive`. To be called before a change that is followed by a wake-up, by
 /// operations that hold nothing and so need no token.
 ///
-/// Whoever takes part, does so already; not so a child that has just been forked. If it were killed before the wake-up, nobody would miss
-/// it. If it cannot take part, the safety net is left.
+/// Every process does so already, but for a child that has just been forked: if that were killed before the wake-up, nobody would miss it. If it
+/// cannot take part, the safety net is left.
 #[inline]
 pub fn take_part<T>(primitive: &T) {
     if identity::current().is_none() {

@@ -41,7 +41,7 @@ pub const MAX_SOURCES: usize = 64;
 ///
 /// # Examples
 ///
-/// A gate that wakes only if somebody says that he sleeps:
+/// A gate that wakes only if somebody has said that they sleep:
 ///
 /// ```
 /// use core::sync::atomic::{AtomicU32, Ordering::{AcqRel, Acquire, Release}};

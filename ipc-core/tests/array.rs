@@ -306,7 +306,7 @@ fn an_array_keeps_its_region_mapped() {
 #[test]
 fn an_array_of_fixed_length_is_an_object() {
     let region = Region::anonymous(4096).expect("a region");
-    let array = region.insert("array", Array::new([1.5f64, 2.5])).expect("room");
+    let array = region.insert("array", Array::from([1.5f64, 2.5])).expect("room");
 
     array.set(1, 3.5).expect("in range");
 

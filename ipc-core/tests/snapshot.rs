@@ -176,7 +176,7 @@ fn the_bytes_behind_an_odd_value_are_zero_and_stay_so() {
 
 #[test]
 fn debug_shows_version_and_value() {
-    let cell = Snapshot::new(4711u64);
+    let cell = Snapshot::from(4711u64);
     assert_eq!(format!("{cell:?}"), "Snapshot { version: 0, value: Some(4711) }");
     assert_eq!(Snapshot::<u64>::default().read(), 0);
 }

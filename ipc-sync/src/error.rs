@@ -9,6 +9,23 @@ use shmkit_core::poison::Poison;
 pub type LockResult<G> = Result<G, LockError<G>>;
 
 /// Why [`lock`](crate::Mutex::lock) and its relatives did not simply give a guard.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_sync::{LockError, Mutex};
+///
+/// let mutex = Mutex::new(1u64);
+/// let held = mutex.lock().map_err(|error| error.to_string())?;
+/// match mutex.try_lock() {
+///     Ok(guard) => println!("{guard}"),
+///     Err(LockError::Poisoned { guard, cause }) => println!("{guard}, but look at it first: {cause:?}"),
+///     Err(LockError::WouldBlock) => println!("somebody else is at it"),
+///     Err(error) => return Err(error.to_string().into()),
+/// }
+/// # drop(held);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[non_exhaustive]
 pub enum LockError<G> {
     /// The lock is held by the caller now, but an earlier holder died or panicked with it, and nobody has called

@@ -306,6 +306,12 @@ impl<T: Pod> Drop for MutexGuard<'_, T> {
     }
 }
 
+impl<T: Pod> From<T> for Mutex<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
 impl<T: Pod + Default> Default for Mutex<T> {
     fn default() -> Self {
         Self::new(T::default())
@@ -314,12 +320,18 @@ impl<T: Pod + Default> Default for Mutex<T> {
 
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Mutex").field("poison", &self.poison).finish_non_exhaustive()
+        f.debug_struct("Mutex").field("poisoned", &self.poison.is_set()).finish_non_exhaustive()
     }
 }
 
 impl<T: Pod + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl<T: Pod + fmt::Display> fmt::Display for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
     }
 }

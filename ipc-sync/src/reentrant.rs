@@ -418,6 +418,12 @@ impl<T> Drop for ReentrantMutexGuard<'_, T> {
     }
 }
 
+impl<T> From<T> for ReentrantMutex<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
 impl<T: Default> Default for ReentrantMutex<T> {
     fn default() -> Self {
         Self::new(T::default())
@@ -426,12 +432,18 @@ impl<T: Default> Default for ReentrantMutex<T> {
 
 impl<T> fmt::Debug for ReentrantMutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ReentrantMutex").field("poison", &self.poison).finish_non_exhaustive()
+        f.debug_struct("ReentrantMutex").field("poisoned", &self.poison.is_set()).finish_non_exhaustive()
     }
 }
 
 impl<T: fmt::Debug> fmt::Debug for ReentrantMutexGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl<T: fmt::Display> fmt::Display for ReentrantMutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
     }
 }

@@ -185,6 +185,15 @@ impl UntrustedSemaphore {
         self.0.acquire_many_timeout(n, timeout)
     }
 
+    /// See [`Semaphore::acquire_many_deadline`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`acquire_timeout`](Self::acquire_timeout).
+    pub fn acquire_many_deadline(&self, n: u32, deadline: Instant) -> Result<(), WaitError> {
+        self.0.acquire_many_deadline(n, deadline)
+    }
+
     /// See [`Semaphore::release`].
     ///
     /// # Errors

@@ -133,11 +133,12 @@ fn errors_say_what_happened_and_what_to_do() {
 }
 
 #[test]
-fn debug_shows_the_value_of_a_guard_and_not_that_of_a_mutex() {
-    let mutex = Mutex::new(4711u64);
+fn a_guard_shows_the_value_and_a_mutex_whether_it_is_poisoned() {
+    let mutex = Mutex::from(4711u64);
 
     assert_eq!(format!("{:?}", mutex.lock().expect("a free mutex")), "4711");
-    assert!(!format!("{mutex:?}").contains("4711"));
+    assert_eq!(mutex.lock().expect("a free mutex").to_string(), "4711");
+    assert_eq!(format!("{mutex:?}"), "Mutex { poisoned: false, .. }");
 }
 
 #[test]

@@ -162,9 +162,10 @@ fn whatever_the_words_are_every_call_returns() {
 }
 
 #[test]
-fn debug_shows_the_value_of_a_guard_and_not_that_of_a_mutex() {
-    let mutex = ReentrantMutex::new(AtomicU64::new(4711));
+fn a_guard_shows_the_value_and_a_mutex_whether_it_is_poisoned() {
+    let mutex = ReentrantMutex::from(4711u64);
 
     assert_eq!(format!("{:?}", mutex.lock().expect("free")), "4711");
-    assert!(!format!("{mutex:?}").contains("4711"));
+    assert_eq!(mutex.lock().expect("free").to_string(), "4711");
+    assert_eq!(format!("{mutex:?}"), "ReentrantMutex { poisoned: false, .. }");
 }

@@ -381,12 +381,14 @@ fn a_downgrade_by_a_panic_poisons_and_a_guard_taken_and_dropped_while_unwinding_
 }
 
 #[test]
-fn debug_shows_the_value_of_a_guard_and_not_that_of_a_lock() {
-    let lock = RwLock::new(4711u64);
+fn a_guard_shows_the_value_and_a_lock_whether_it_is_poisoned() {
+    let lock = RwLock::from(4711u64);
 
     assert_eq!(format!("{:?}", lock.read().expect("a free lock")), "4711");
     assert_eq!(format!("{:?}", lock.write().expect("a free lock")), "4711");
-    assert!(!format!("{lock:?}").contains("4711"));
+    assert_eq!(lock.read().expect("a free lock").to_string(), "4711");
+    assert_eq!(lock.write().expect("a free lock").to_string(), "4711");
+    assert_eq!(format!("{lock:?}"), "RwLock { poisoned: false, .. }");
 }
 
 #[test]

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use shmkit_core::Region;
-use shmkit_sync::{Semaphore, SemaphoreError, WaitError};
+use shmkit_sync::{Semaphore, SemaphoreError, UntrustedSemaphore, WaitError};
 
 const MOMENT: Duration = Duration::from_millis(20);
 
@@ -103,6 +103,16 @@ fn a_timed_acquire_gets_what_is_there_at_once_and_fails_after_its_timeout_and_no
     assert!(start.elapsed() >= 2 * MOMENT);
     assert!(matches!(semaphore.acquire_deadline(past), Err(WaitError::TimedOut)));
     assert!(matches!(semaphore.acquire_many_deadline(2, past), Err(WaitError::TimedOut)));
+}
+
+#[test]
+fn one_among_untrusted_peers_gives_several_at_once_until_a_deadline() {
+    let semaphore = UntrustedSemaphore::from(semaphore(3));
+    let past = Instant::now().checked_sub(MOMENT).expect("the clock is older than that");
+
+    semaphore.acquire_many_deadline(2, past).expect("two of three");
+    assert!(matches!(semaphore.acquire_many_deadline(2, Instant::now() + MOMENT), Err(WaitError::TimedOut)));
+    assert_eq!(semaphore.available(), 1);
 }
 
 #[test]

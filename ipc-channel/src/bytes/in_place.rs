@@ -71,7 +71,11 @@ impl ByteSender {
         self.reserve_with(len, sender::Patience::Until(None))
     }
 
-    /// The same, waiting for room for at most `timeout`.
+    /// Reserves room for a frame of `len` bytes, waiting for it for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`reserve`](Self::reserve), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///
@@ -80,7 +84,7 @@ impl ByteSender {
         self.reserve_with(len, sender::Patience::Until(Deadline::after(timeout)))
     }
 
-    /// The same, if there is room.
+    /// Reserves room for a frame of `len` bytes, if there is as much.
     ///
     /// # Errors
     ///
@@ -174,7 +178,11 @@ impl ByteReceiver {
         self.peek_with(receiver::Patience::Until(None))
     }
 
-    /// The same, waiting for at most `timeout`.
+    /// Waits for a frame for at most `timeout`, to read it in place.
+    ///
+    /// # Blocking
+    ///
+    /// As [`peek`](Self::peek), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///
@@ -183,7 +191,7 @@ impl ByteReceiver {
         self.peek_with(receiver::Patience::timeout(timeout))
     }
 
-    /// The same, if there is a frame.
+    /// Looks at the next frame in place, if there is one.
     ///
     /// # Errors
     ///

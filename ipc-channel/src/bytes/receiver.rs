@@ -29,6 +29,20 @@ use crate::readiness::Readiness;
 /// A frame that is longer than [a quarter](super::ByteSender::longest_in_place) of the channel comes in parts. Each part that is there
 /// is fetched by the next call of whatever kind, and kept until the frame is whole: so the sender can go on. If the receiver is killed
 /// meanwhile, the frame is lost for its successor, too, who begins with the next one.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{ByteReceiver, ByteSender, ChannelOptions, RecvError};
+///
+/// let (mut tx, mut rx): (ByteSender, ByteReceiver) = ChannelOptions::new().both()?;
+/// tx.send(b"hello")?;
+/// let mut buffer = [0; 3];
+/// assert!(matches!(rx.recv_into(&mut buffer), Err(RecvError::TooSmall { .. })));
+/// assert_eq!(rx.recv()?, b"hello");
+/// assert!(matches!(rx.try_recv(), Err(RecvError::Empty)));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 pub struct ByteReceiver {
     pub(super) end: End<ByteRing>,
     extent: Extent,
@@ -132,6 +146,10 @@ impl ByteReceiver {
 
     /// Receives a frame into memory of its own, waiting for it for at most `timeout`.
     ///
+    /// # Blocking
+    ///
+    /// As [`recv`](Self::recv), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
@@ -173,6 +191,10 @@ impl ByteReceiver {
     }
 
     /// Receives a frame into the beginning of `buffer`, waiting for it for at most `timeout`; says how long it is.
+    ///
+    /// # Blocking
+    ///
+    /// As [`recv_into`](Self::recv_into), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///

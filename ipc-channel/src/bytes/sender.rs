@@ -27,7 +27,7 @@ use crate::error::{OpenError, SendError};
 /// that, or runs out of time, the receiver drops what there is of it.
 ///
 /// All of `send` and its variants fail at once when the receiver is gone. What was sent before, and not received, is lost then, unless
-/// somebody [succeeds](crate::ChannelOptions::successors) to the receiver; he gets whole frames only.
+/// somebody [succeeds](crate::ChannelOptions::successors) to the receiver; the successor gets whole frames only.
 ///
 /// # Examples
 ///
@@ -132,6 +132,10 @@ impl ByteSender {
 
     /// Sends a frame, waiting for room for at most `timeout`. One that goes in parts must have found room for all of them by then; else the
     /// receiver drops what was sent of it.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send`](Self::send), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///

@@ -57,6 +57,21 @@ pub struct PipeReader {
 }
 
 /// Both ends of streams, one each way, made of a [`BytePipe`](super::BytePipe).
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{BytePipe, ChannelOptions};
+/// use std::io::{Read, Write};
+///
+/// let (one, other) = ChannelOptions::new().both::<BytePipe>()?;
+/// let (mut one, mut other) = (one.into_stream(), other.into_stream());
+/// one.write_all(b"ping")?;
+/// let mut word = [0; 4];
+/// other.read_exact(&mut word)?;
+/// assert_eq!(&word, b"ping");
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Debug)]
 pub struct PipeStream {
     writer: PipeWriter,

@@ -59,8 +59,33 @@ impl ByteSender {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn send_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendValueError> {
-        let frame = postcard::to_allocvec(value).map_err(|error| SendValueError::Encode(CodecError(error)))?;
-        self.send(&frame).map_err(SendValueError::Send)
+        self.send(&encode(value)?).map_err(SendValueError::Send)
+    }
+
+    /// Encodes a value and sends it as one frame, waiting for room for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`send_timeout`](Self::send_timeout).
+    ///
+    /// # Errors
+    ///
+    /// [`SendValueError::Encode`]; [`SendValueError::Send`] with those of [`send_timeout`](Self::send_timeout).
+    pub fn send_value_timeout<T: Serialize + ?Sized>(
+        &mut self,
+        value: &T,
+        timeout: Duration,
+    ) -> Result<(), SendValueError> {
+        self.send_timeout(&encode(value)?, timeout).map_err(SendValueError::Send)
+    }
+
+    /// Encodes a value and sends it as one frame, if there is room for all of it.
+    ///
+    /// # Errors
+    ///
+    /// [`SendValueError::Encode`]; [`SendValueError::Send`] with those of [`try_send`](Self::try_send).
+    pub fn try_send_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), SendValueError> {
+        self.try_send(&encode(value)?).map_err(SendValueError::Send)
     }
 }
 
@@ -79,7 +104,11 @@ impl ByteReceiver {
         self.peek().map_err(RecvValueError::Recv).and_then(decode)
     }
 
-    /// The same, waiting for at most `timeout`.
+    /// Receives a frame and decodes the value in it, waiting for it for at most `timeout`.
+    ///
+    /// # Blocking
+    ///
+    /// As [`recv_value`](Self::recv_value), but not longer than `timeout` (monotonic clock).
     ///
     /// # Errors
     ///
@@ -88,7 +117,7 @@ impl ByteReceiver {
         self.peek_timeout(timeout).map_err(RecvValueError::Recv).and_then(decode)
     }
 
-    /// The same, if there is a frame.
+    /// Receives a frame and decodes the value in it, if there is a frame.
     ///
     /// # Errors
     ///
@@ -111,6 +140,10 @@ impl BytePipe {
     pub fn recv_value<T: DeserializeOwned>(&mut self) -> Result<T, RecvValueError> {
         self.receiver().recv_value()
     }
+}
+
+fn encode<T: Serialize + ?Sized>(value: &T) -> Result<Vec<u8>, SendValueError> {
+    postcard::to_allocvec(value).map_err(|error| SendValueError::Encode(CodecError(error)))
 }
 
 fn decode<T: DeserializeOwned>(frame: Peek<'_>) -> Result<T, RecvValueError> {

@@ -199,6 +199,30 @@ impl<T: Pod + Described> Queue<T> {
         Ok(())
     }
 
+    /// Sends as many of the messages as there is room for, from the first on; says how many.
+    ///
+    /// # Blocking
+    ///
+    /// As [`try_send`](Self::try_send).
+    ///
+    /// # Crash safety
+    ///
+    /// As for [`send_slice`](Self::send_slice).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Full`] if there is no room for any; those of [`send`](Self::send). No message has been sent then.
+    pub fn try_send_slice(&self, messages: &[T]) -> Result<usize, SendError<()>> {
+        if messages.is_empty() {
+            return Ok(0);
+        }
+        match self.ring.put(messages, Patience::Until(Deadline::after(TURN))) {
+            Ok(0) | Err(Ended::TimedOut) => Err(SendError::Full(())),
+            Ok(sent) => Ok(sent),
+            Err(ended) => Err(SendError::ended((), ended)),
+        }
+    }
+
     /// Receives a message.
     ///
     /// # Blocking
@@ -286,6 +310,30 @@ impl<T: Pod + Described> Queue<T> {
         match self.ring.take(messages, Patience::Until(None))? {
             0 => Ok(self.ring.take_when_ready(messages, None)?),
             count => Ok(count),
+        }
+    }
+
+    /// Receives as many messages as there are and fit into `messages`, without waiting for any; says how many. A process killed in this has received
+    /// all of them or none.
+    ///
+    /// # Blocking
+    ///
+    /// As [`try_recv`](Self::try_recv).
+    ///
+    /// # Errors
+    ///
+    /// [`RecvError::Empty`], and those of [`recv`](Self::recv).
+    pub fn try_recv_slice(&self, messages: &mut [T]) -> Result<usize, RecvError> {
+        if messages.is_empty() {
+            return Ok(0);
+        }
+        if !self.ring.may_receive() {
+            return Err(RecvError::Empty);
+        }
+        match self.ring.take(messages, Patience::Until(Deadline::after(TURN))) {
+            Ok(0) | Err(Ended::TimedOut) => Err(RecvError::Empty),
+            Ok(count) => Ok(count),
+            Err(ended) => Err(ended.into()),
         }
     }
 

@@ -18,6 +18,22 @@ const DEFAULT_CAPACITY: u64 = 64;
 const OVERHEAD: usize = 2048;
 
 /// How a [`Queue`] is to be made.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_channel::{Queue, QueueOptions};
+/// use shmkit_core::Region;
+///
+/// let region = Region::anonymous(1 << 16)?;
+/// let jobs = QueueOptions::new().capacity(100).create_in::<u64>(&region, "jobs")?;
+/// assert!(jobs.capacity() >= 100);
+///
+/// // In any other process that has the region open:
+/// Queue::<u64>::open_in(&region, "jobs")?.send(7)?;
+/// # assert_eq!(jobs.recv()?, 7);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct QueueOptions {
     capacity: u64,
@@ -45,7 +61,7 @@ impl QueueOptions {
     }
 
     /// How the region of a queue with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its last
-    /// handle.
+    /// handle; one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self
@@ -94,7 +110,8 @@ impl QueueOptions {
         self.create_in(unsafe { region.as_region() }, name).map(UntrustedQueue::of)
     }
 
-    /// Makes a queue without a name: for threads, and for children that are forked from here on.
+    /// Makes a queue without a name: for threads, for children that are forked from here on, and, with the feature `serde`, for processes that get it as an
+    /// argument.
     ///
     /// # Errors
     ///
@@ -138,8 +155,8 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// # Errors
     ///
-    /// [`OpenError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the queue is for other messages, or it is no
-    /// queue.
+    /// [`OpenError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the queue is for other messages, or with
+    /// [`Error::NoSuchObject`] if the name is that of something else.
     pub fn open(name: &str) -> Result<Self, OpenError> {
         Self::open_in(&Region::open(name)?, NAME)
     }

@@ -5,6 +5,7 @@
 //! sweep knows what it has visited.
 
 /// Marks an instruction at which a kill must be survived: `crash_point!("mutex.lock.after_cas")`.
+#[doc(hidden)]
 #[macro_export]
 macro_rules! crash_point {
     ($name:literal) => {

@@ -75,7 +75,7 @@ impl MapOptions {
     }
 
     /// How the region of a map with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its last
-    /// handle.
+    /// handle; one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self
@@ -115,7 +115,7 @@ impl MapOptions {
         SharedMap::of(region.insert_tailed(name, self.head::<K, V>(), self.bytes::<K, V>()?)?, name)
     }
 
-    /// Makes a map without a name: for threads, and for children that are forked from here on.
+    /// Makes a map without a name: for threads, for processes that get it as an argument, and for children that are forked from here on.
     ///
     /// # Errors
     ///
@@ -169,8 +169,8 @@ impl<K: Key + ?Sized, V: Pod + Described> SharedMap<K, V> {
     ///
     /// # Errors
     ///
-    /// [`MapError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the map has other keys or values, or it is no
-    /// map.
+    /// [`MapError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the map has other keys or values, or with
+    /// [`Error::NoSuchObject`] if the name is that of something else.
     pub fn open(name: &str) -> Result<Self, MapError> {
         Self::of(Region::open(name)?.get_tailed(NAME)?, name)
     }

@@ -21,6 +21,23 @@ pub struct Pending<R> {
 /// Tasks that were submitted by [`Submitter::map_async`](super::Submitter::map_async), and return an `R` each.
 ///
 /// To drop it does not call the tasks off.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_process::{Pool, TaskError};
+///
+/// fn main() -> Result<(), Box<dyn std::error::Error>> {
+///     shmkit_process::init();
+///     let pool = Pool::new(2)?;
+///     let quotients = pool.map_async(|n: u32| 12 / n, [3, 0, 4]);
+///     let each = quotients.get_each()?;
+///     assert_eq!(each[0], Ok(4));
+///     assert!(matches!(each[1], Err(TaskError::Panicked { .. })));
+///     assert_eq!(quotients.progress(), (3, 3));
+///     Ok(())
+/// }
+/// ```
 pub struct PendingMap<R> {
     batch: Arc<Batch>,
     _values: PhantomData<fn() -> R>,
@@ -57,7 +74,7 @@ impl<R: DeserializeOwned> Pending<R> {
         value(&self.batch)
     }
 
-    /// The same, waiting for `timeout` at most.
+    /// Waits until the task is done, for `timeout` at most, and returns its value.
     ///
     /// # Errors
     ///
@@ -103,7 +120,7 @@ impl<R: DeserializeOwned> PendingMap<R> {
         self.batch.values().into_iter().collect()
     }
 
-    /// The same, waiting for `timeout` at most.
+    /// Waits until all tasks are done, for `timeout` at most, and returns their values, in the order of the items.
     ///
     /// # Errors
     ///

@@ -57,21 +57,21 @@ impl Submitter {
         identity::is_own(self.owner)
     }
 
-    /// The same with chunks of `size` tasks for the maps: what a worker takes at once, and what is lost with it if it is killed. 0 means the
+    /// One that submits with chunks of `size` tasks for the maps: what a worker takes at once, and what is lost with it if it is killed. 0 means the
     /// default: as many as make up some 16 chunks for each worker.
     #[must_use]
     pub fn chunked(&self, size: usize) -> Self {
         Self { chunk: NonZeroUsize::new(size), ..self.clone() }
     }
 
-    /// The same, with tasks that are run again, up to so often, if their worker dies. They may have been run in part, or all of a chunk but its
+    /// One whose tasks are run again, up to so often, if their worker dies. They may have been run in part, or all of a chunk but its
     /// last, so that should do no harm.
     #[must_use]
     pub fn retrying(&self, retries: u32) -> Self {
         Self { retries, ..self.clone() }
     }
 
-    /// The same, with tasks that are called so in errors.
+    /// One whose tasks are called so in errors.
     #[must_use]
     pub fn named(&self, name: impl Into<String>) -> Self {
         Self { name: Some(name.into().into()), ..self.clone() }
@@ -236,7 +236,7 @@ impl Submitter {
         Imap::new(self.clone(), batch, function, items.into_iter())
     }
 
-    /// The same as [`imap`](Self::imap), with the values in the order in which they come.
+    /// Runs `f` with each of `items`, as [`imap`](Self::imap) does, and gives out the values in the order in which they come.
     #[track_caller]
     pub fn imap_unordered<A, R, I>(&self, f: fn(A) -> R, items: I) -> Imap<A, R, I::IntoIter>
     where

@@ -60,7 +60,7 @@ impl fmt::Display for SpawnError {
                 write!(f, "process {name:?} cannot be started: its arguments cannot be serialised: {what}")
             }
             Self::Io { name, error } => {
-                write!(f, "process {name:?} cannot be started: the operating system failed: {error}")
+                write!(f, "process {name:?} cannot be started: the operating system said no: {error}")
             }
         }
     }
@@ -154,7 +154,9 @@ impl fmt::Display for JoinError {
                     "process {name:?} was started by the parent of this forked process, and is the parent's to wait for and to signal"
                 )
             }
-            Self::Io { name, error } => write!(f, "waiting for process {name:?}: the operating system failed: {error}"),
+            Self::Io { name, error } => {
+                write!(f, "waiting for process {name:?}: the operating system said no: {error}")
+            }
         }
     }
 }

@@ -67,7 +67,7 @@ impl<R: DeserializeOwned> Process<R> {
         self.take()
     }
 
-    /// The same, waiting for `timeout` at most. The value is returned once.
+    /// Waits until the process has ended, for `timeout` at most, and returns what its function has returned. The value is returned once.
     ///
     /// # Errors
     ///

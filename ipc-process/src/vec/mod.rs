@@ -202,7 +202,7 @@ impl<T: Pod + Described> SharedVec<T> {
         self.table.extend(values)?.ok_or_else(|| self.full())
     }
 
-    /// The same with values that are made meanwhile: first all of them, in private memory, and then [put there](Self::extend_from_slice) at once.
+    /// Puts values behind the last element that an iterator makes: first all of them, in private memory, and then [put there](Self::extend_from_slice) at once.
     ///
     /// # Errors
     ///

@@ -20,6 +20,17 @@ const DEFAULT_CAPACITY: u64 = 1024;
 const OVERHEAD: usize = 2048;
 
 /// How a [`SharedVec`] is to be made.
+///
+/// # Examples
+///
+/// ```
+/// use shmkit_process::{VecError, VecOptions};
+///
+/// let marks = VecOptions::new().capacity(2).anonymous::<u64>()?;
+/// marks.extend_from_slice(&[7, 8])?;
+/// assert!(matches!(marks.push(9), Err(VecError::Full { capacity: 2, .. })));
+/// # Ok::<(), VecError>(())
+/// ```
 #[derive(Clone, Debug)]
 pub struct VecOptions {
     capacity: u64,
@@ -47,7 +58,7 @@ impl VecOptions {
     }
 
     /// How the region of a vector with a name of its own is to be made. Unless said otherwise, its name goes when the creator drops its last
-    /// handle.
+    /// handle; one that is killed leaves it, to be opened or [unlinked](shmkit_core::Region::unlink).
     pub fn region(&mut self, region: RegionOptions) -> &mut Self {
         self.region = region;
         self
@@ -83,7 +94,7 @@ impl VecOptions {
         SharedVec::of(region.insert_tailed(name, Head::<T>::new(self.capacity), self.bytes::<T>()?)?, name)
     }
 
-    /// Makes a vector without a name: for threads, and for children that are forked from here on.
+    /// Makes a vector without a name: for threads, for processes that get it as an argument, and for children that are forked from here on.
     ///
     /// # Errors
     ///
@@ -132,8 +143,8 @@ impl<T: Pod + Described> SharedVec<T> {
     ///
     /// # Errors
     ///
-    /// [`VecError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the vector has other elements, or it is no
-    /// vector.
+    /// [`VecError::Failed`] with what [`Region::open`] fails with, or with [`Error::WrongType`] if the vector has other elements, or with
+    /// [`Error::NoSuchObject`] if the name is that of something else.
     pub fn open(name: &str) -> Result<Self, VecError> {
         Self::of(Region::open(name)?.get_tailed(NAME)?, name)
     }

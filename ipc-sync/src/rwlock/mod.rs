@@ -532,6 +532,12 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
     }
 }
 
+impl<T: Pod> From<T> for RwLock<T> {
+    fn from(value: T) -> Self {
+        Self::new(value)
+    }
+}
+
 impl<T: Pod + Default> Default for RwLock<T> {
     fn default() -> Self {
         Self::new(T::default())
@@ -540,7 +546,7 @@ impl<T: Pod + Default> Default for RwLock<T> {
 
 impl<T> fmt::Debug for RwLock<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RwLock").field("poison", &self.core.poison).finish_non_exhaustive()
+        f.debug_struct("RwLock").field("poisoned", &self.core.poison.is_set()).finish_non_exhaustive()
     }
 }
 
@@ -550,8 +556,20 @@ impl<T: Pod + fmt::Debug> fmt::Debug for RwLockReadGuard<'_, T> {
     }
 }
 
+impl<T: Pod + fmt::Display> fmt::Display for RwLockReadGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
+    }
+}
+
 impl<T: Pod + fmt::Debug> fmt::Debug for RwLockWriteGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Debug::fmt(&**self, f)
+    }
+}
+
+impl<T: Pod + fmt::Display> fmt::Display for RwLockWriteGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(&**self, f)
     }
 }

@@ -130,6 +130,10 @@ impl<T: Pod> RwLockReader<'_, T> {
 
     /// Locks for reading, waiting for at most `timeout`, as [`RwLock::read_timeout`] does.
     ///
+    /// # Blocking
+    ///
+    /// As [`read`](Self::read), but not longer than `timeout` (monotonic clock).
+    ///
     /// # Errors
     ///
     /// [`TimedOut`](crate::LockError::TimedOut); otherwise as for [`read`](Self::read).
