@@ -365,6 +365,8 @@ fn the_death_of_a_sender_is_told_after_its_messages() {
         assert_eq!(ask(&mut waiter, "any 15000"), FURTHER.to_string());
         assert_eq!(ask(&mut waiter, &format!("take {FURTHER}")), message);
     }
+    // From then on its marks at the channels have settled, and it naps no more.
+    assert_eq!(ask(&mut waiter, "any 20"), "TimedOut");
     fall_asleep(&mut waiter, "any 15000");
 
     let start = talker.kill();

@@ -201,6 +201,9 @@ impl<T: Pod + Described> Receiver<T> {
     /// ends with this receiver; so it is, too, in a process that [has no keeper](shmkit_core::RegionOptions::keeper). The blocking calls still work, and are a little slower
     /// then.
     ///
+    /// With the thread, each message that ends a sleep goes through it: there and back took 21 µs instead of 5 between two processes on one CPU, and 50 instead of 42 on two. Messages
+    /// that come while there are others to be received cost nothing more. Where many wake-ups are to be expected, hand the end over by a ticket.
+    ///
     /// # Errors
     ///
     /// [`RecvError::Disconnected`] if this end was closed; [`RecvError::Failed`] without a thread or a descriptor to be had.

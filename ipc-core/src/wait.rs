@@ -354,6 +354,18 @@ impl Site {
         self.region.as_ref()
     }
 
+    /// Whether a primitive at this address surely has this site, too.
+    pub(crate) fn covers(&self, address: usize) -> bool {
+        #[cfg(not(ipc_loom))]
+        return self.region.as_ref().is_some_and(|region| region.region().addresses().contains(&address));
+        // Every primitive of a model lies in the region of whoever uses it.
+        #[cfg(ipc_loom)]
+        {
+            let _ = address;
+            self.region.is_some()
+        }
+    }
+
     /// When it was found.
     pub(crate) fn since(&self) -> Deadline {
         self.since

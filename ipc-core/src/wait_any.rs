@@ -283,7 +283,7 @@ fn words<'a>(
     words
 }
 
-/// Where the sources lie: one site for each region.
+/// Where the sources lie: one site for each region, and for each source outside of all regions.
 struct Sites {
     sites: Vec<Site>,
     since: Deadline,
@@ -293,10 +293,9 @@ impl Sites {
     fn of(sources: &[&mut dyn Source]) -> Result<Self, Error> {
         let mut sites: Vec<Site> = Vec::new();
         for source in sources {
-            let site = Site::at(source.word().address().addr())?;
-            let region = |site: &Site| site.region().map(Arc::as_ptr);
-            if !sites.iter().any(|other| region(other) == region(&site)) {
-                sites.push(site);
+            let address = source.word().address().addr();
+            if !sites.iter().any(|site| site.covers(address)) {
+                sites.push(Site::at(address)?);
             }
         }
         Ok(Self { since: sites[0].since(), sites })
