@@ -150,7 +150,7 @@ fn run(bootstrap: Bootstrap, own: Own, args: Parcel, socket: &OwnedFd) -> ! {
     let outcome = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Outcome::Value(value),
         Ok(Err(what)) => Outcome::Failed(what),
-        Err(panic) => Outcome::Panicked(message(&*panic)),
+        Err(panic) => Outcome::Panicked(message(panic)),
     };
     let code = if matches!(outcome, Outcome::Value(_)) { 0 } else { FAILURE };
     exit(answer(outcome, code, socket))
@@ -172,9 +172,15 @@ fn answer(outcome: Outcome, code: i32, socket: &OwnedFd) -> i32 {
 }
 
 /// What a panic has said.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(it said nothing)".to_owned())
+    let said =
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(it said nothing)".to_owned());
+    // It may be of a type of users, and panic again.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    said
 }
 
 /// The name for `ps`: the chosen one, or that of the program, which would be `exe` otherwise.
