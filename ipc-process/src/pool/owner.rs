@@ -1,6 +1,7 @@
 //! The pool in the hands of its owner.
 
 use core::fmt;
+use core::mem;
 use core::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -116,6 +117,11 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.terminate();
         self.join();
+        if !self.submitter.is_own() {
+            // The threads are the parent's. To let go of one that is not here may let go of another one: that which lies where it lay.
+            let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+            threads.drain(..).for_each(mem::forget);
+        }
     }
 }
 
