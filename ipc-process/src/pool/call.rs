@@ -21,7 +21,7 @@ use serde::de::DeserializeOwned;
 use shmkit_core::transfer;
 
 use super::error::TaskError;
-use crate::process::{function, message};
+use crate::process::{function, message, only_here};
 
 const VALUE: u8 = 0;
 const PANICKED: u8 = 1;
@@ -118,8 +118,8 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
     };
     let mut encoded = Vec::new();
     for args in args {
-        let run = AssertUnwindSafe(|| postcard::to_extend(&function(args), mem::take(&mut encoded)));
-        match catch_unwind(run) {
+        let run = || only_here(|| postcard::to_extend(&function(args), mem::take(&mut encoded)));
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => {
                 entries.push(VALUE);
                 entries.extend_from_slice(&value);

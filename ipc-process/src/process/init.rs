@@ -13,11 +13,12 @@ use std::sync::OnceLock;
 use shmkit_core::transfer::Parcel;
 
 use super::bootstrap::{Address, Bootstrap, Outcome, Own, VARIABLE};
+use super::once::only_here;
 use super::parent::Parent;
 use super::{nursery, sys, testing};
 
 /// The code that a process ends with whose function has panicked, or could not be run: that of a program whose `main` panics.
-const FAILURE: i32 = 101;
+pub(super) const FAILURE: i32 = 101;
 
 /// What this process is. Unset before [`init`].
 static ROLE: OnceLock<Role> = OnceLock::new();
@@ -146,7 +147,7 @@ fn run(bootstrap: Bootstrap, own: Own, args: Parcel, socket: &OwnedFd) -> ! {
     let Bootstrap { function, name, is_daemon, .. } = bootstrap;
     become_a(Role { name, is_daemon, parent: Some(parent) });
     let Parcel { bytes, files } = args;
-    let call = || function.call(&bytes, Parcel { bytes: Vec::new(), files });
+    let call = || only_here(|| function.call(&bytes, Parcel { bytes: Vec::new(), files }));
     let outcome = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Outcome::Value(value),
         Ok(Err(what)) => Outcome::Failed(what),
