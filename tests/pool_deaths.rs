@@ -34,8 +34,8 @@ fn pool_of_one() -> Pool {
     Pool::new(1).expect("a pool")
 }
 
-fn sum(numbers: Vec<u8>) -> u64 {
-    numbers.into_iter().map(u64::from).sum()
+fn len(text: String) -> usize {
+    text.len()
 }
 
 fn kill(pid: u32) {
@@ -371,21 +371,49 @@ fn a_task_that_forks_is_done_once_and_its_child_takes_no_other_tasks() {
     assert!(values.into_iter().eq((0..500).map(square)));
 }
 
+/// Opens files until there are no more descriptors.
+fn use_up_descriptors(_: ()) {
+    limit_for_now(libc::RLIMIT_NOFILE, 100);
+    while let Ok(file) = File::open("/dev/null") {
+        mem::forget(file);
+    }
+}
+
+/// Arguments that travel in a file.
+fn long_text() -> String {
+    "text".repeat(100_000)
+}
+
+#[test]
+fn long_arguments_that_wait_for_a_worker_take_no_descriptors() {
+    fn have_many_wait(_: ()) {
+        limit_for_now(libc::RLIMIT_NOFILE, 100);
+        let pool = pool_of_one();
+        let gate = gate();
+        let busy = pool.submit(pass, gate.clone());
+        until("one at the gate", || come(&gate) == 1);
+        let waiting = pool.chunked(1).map_async(len, (0..150).map(|_| long_text()));
+        open(&gate);
+        assert!(busy.get().is_ok());
+        assert_eq!(waiting.get(), Ok(vec![400_000; 150]));
+
+        use_up_descriptors(());
+        // Nobody else would make room.
+        let error = pool.submit(len, long_text()).get_timeout(BOUND).expect_err("no file");
+        assert!(matches!(error, TaskError::Args { .. }), "{error}");
+        assert_eq!(pool.apply(len, "short".to_owned()), Ok(5));
+    }
+    spawn(have_many_wait, ()).expect("a process").join().expect("no panic");
+}
+
 #[test]
 fn a_worker_without_a_descriptor_for_arguments_ends_and_the_next_one_has_them() {
-    fn use_up_descriptors(_: ()) {
-        limit_for_now(libc::RLIMIT_NOFILE, 64);
-        while let Ok(file) = File::open("/dev/null") {
-            mem::forget(file);
-        }
-    }
     let pool = pool_of_one();
-    let long = vec![7; 400_000];
     assert_eq!(pool.apply(use_up_descriptors, ()), Ok(()));
-    let error = pool.submit(sum, long.clone()).get_timeout(BOUND).expect_err("no arguments");
+    let error = pool.submit(len, long_text()).get_timeout(BOUND).expect_err("no arguments");
     assert!(matches!(error, TaskError::WorkerDied { code: Some(101), .. }), "{error}");
     assert_eq!(pool.apply(use_up_descriptors, ()), Ok(()));
-    assert_eq!(pool.retrying(1).submit(sum, long).get_timeout(BOUND), Ok(2_800_000));
+    assert_eq!(pool.retrying(1).submit(len, long_text()).get_timeout(BOUND), Ok(400_000));
 }
 
 #[test]
