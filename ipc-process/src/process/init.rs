@@ -47,6 +47,9 @@ impl Role {
 /// What comes before it, every child does, too. If the process has no other thread yet, a child has no trace of it in its environment; otherwise,
 /// there is a variable `SHMKIT_PROCESS`, which means nothing to others.
 ///
+/// A program that has rights of its own (setuid, setgid or capabilities of its file) runs nothing that it is told by whoever starts it, be it one of its own
+/// processes: its children end here, without a value.
+///
 /// A program that does not call it cannot start processes: [`SpawnError::NotInitialised`](super::SpawnError::NotInitialised). A child that does not come
 /// through it runs `main`, cannot start processes either, and ends without a value.
 ///
@@ -71,6 +74,10 @@ pub fn init() {
         return initialise();
     };
     match find_socket(&variable) {
+        // What comes over the socket says which code is to run, with which arguments.
+        Ok(Some(_)) if sys::has_rights_of_its_own() => give_up(
+            "this program has rights that whoever has started it need not have (setuid, setgid or capabilities)",
+        ),
         Ok(Some(socket)) => {
             forget_variable();
             match Parcel::receive(socket.as_fd()).map(Bootstrap::unpack) {
