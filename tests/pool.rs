@@ -100,6 +100,14 @@ fn a_panic_that_says_no_text_is_an_error() {
 }
 
 #[test]
+fn an_iterator_takes_chunks_of_any_size() {
+    let pool = pool();
+    for chunk in [1 << 62, usize::MAX] {
+        assert!(pool.chunked(chunk).imap(square, 0..100).eq((0..100).map(|number| Ok(square(number)))));
+    }
+}
+
+#[test]
 fn items_that_fail_leave_the_pool_as_it_was() {
     let pool = pool();
     let items = || (0..100).inspect(|item| assert_ne!(*item, 50, "no more items"));

@@ -4,9 +4,11 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::mem;
 use std::os::unix::fs::FileExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
@@ -22,9 +24,19 @@ use shmkit::{Region, Shm};
 
 use common::gate::{Gate, come, gate, open, pass};
 use common::tasks::square;
-use common::{BOUND, Random, descriptors, fork, prompt, signal, threads, until, until_stopped};
+use common::{
+    BOUND, Random, descriptors, fork, fork_in_two, limit_for_now, prompt, signal, threads, until, until_stopped,
+};
 
 shmkit::process::enable_test_support!();
+
+fn pool_of_one() -> Pool {
+    Pool::new(1).expect("a pool")
+}
+
+fn len(text: String) -> usize {
+    text.len()
+}
 
 fn kill(pid: u32) {
     assert!(signal(pid, libc::SIGKILL));
@@ -327,6 +339,81 @@ fn a_forked_child_can_do_nothing_with_the_pool_of_its_parent_and_ends_none_of_it
         status == 0 && pool.apply(|()| std::process::id(), ()) == pids
     }
     assert!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"));
+}
+
+/// What a thread is known by may be that of a thread of the parent, which is not there any more.
+#[test]
+fn a_forked_child_that_drops_the_pool_of_its_parent_keeps_its_own_threads() {
+    fn fork_with_a_pool(_: ()) -> i32 {
+        let pool = RefCell::new(Some(Pool::new(1).expect("a pool")));
+        let child = fork(|| {
+            let (tell, told) = mpsc::channel();
+            let thread = thread::spawn(move || told.recv());
+            drop(pool.take());
+            tell.send(7).expect("a thread that listens");
+            assert_eq!(thread.join().expect("no panic"), Ok(7));
+        });
+        child.reap()
+    }
+    assert_eq!(spawn(fork_with_a_pool, ()).expect("a process").join().expect("a value"), 0);
+}
+
+#[test]
+fn a_task_that_forks_is_done_once_and_its_child_takes_no_other_tasks() {
+    /// Returns in the child, too, or panics there.
+    fn fork_in_a_task(panics: bool) -> i32 {
+        fork_in_two().map_or_else(|| if panics { panic!("in the child") } else { -1 }, |child| child.reap())
+    }
+    let pool = pool_of_one();
+    let pending = pool.chunked(4).map_async(fork_in_a_task, [false, true, false, false]);
+    assert_eq!(pending.get_timeout(BOUND), Ok(vec![0, 101 << 8, 0, 0]));
+    let values = pool.chunked(1).map_async(square, 0..500).get_timeout(BOUND).expect("values");
+    assert!(values.into_iter().eq((0..500).map(square)));
+}
+
+/// Opens files until there are no more descriptors.
+fn use_up_descriptors(_: ()) {
+    limit_for_now(libc::RLIMIT_NOFILE, 100);
+    while let Ok(file) = File::open("/dev/null") {
+        mem::forget(file);
+    }
+}
+
+/// Arguments that travel in a file.
+fn long_text() -> String {
+    "text".repeat(100_000)
+}
+
+#[test]
+fn long_arguments_that_wait_for_a_worker_take_no_descriptors() {
+    fn have_many_wait(_: ()) {
+        limit_for_now(libc::RLIMIT_NOFILE, 100);
+        let pool = pool_of_one();
+        let gate = gate();
+        let busy = pool.submit(pass, gate.clone());
+        until("one at the gate", || come(&gate) == 1);
+        let waiting = pool.chunked(1).map_async(len, (0..150).map(|_| long_text()));
+        open(&gate);
+        assert!(busy.get().is_ok());
+        assert_eq!(waiting.get(), Ok(vec![400_000; 150]));
+
+        use_up_descriptors(());
+        // Nobody else would make room.
+        let error = pool.submit(len, long_text()).get_timeout(BOUND).expect_err("no file");
+        assert!(matches!(error, TaskError::Args { .. }), "{error}");
+        assert_eq!(pool.apply(len, "short".to_owned()), Ok(5));
+    }
+    spawn(have_many_wait, ()).expect("a process").join().expect("no panic");
+}
+
+#[test]
+fn a_worker_without_a_descriptor_for_arguments_ends_and_the_next_one_has_them() {
+    let pool = pool_of_one();
+    assert_eq!(pool.apply(use_up_descriptors, ()), Ok(()));
+    let error = pool.submit(len, long_text()).get_timeout(BOUND).expect_err("no arguments");
+    assert!(matches!(error, TaskError::WorkerDied { code: Some(101), .. }), "{error}");
+    assert_eq!(pool.apply(use_up_descriptors, ()), Ok(()));
+    assert_eq!(pool.retrying(1).submit(len, long_text()).get_timeout(BOUND), Ok(400_000));
 }
 
 #[test]

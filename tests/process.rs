@@ -114,6 +114,19 @@ fn a_panic_is_an_error_with_its_message() {
     assert_eq!(error.to_string(), "process \"divider\" has panicked: 7 / 0");
 }
 
+/// What is thrown may be of any type.
+#[test]
+fn a_panic_whose_cause_panics_when_it_is_dropped_is_an_error_like_others() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("it was thrown away");
+        }
+    }
+    let error = spawn(|()| -> () { std::panic::panic_any(Bomb) }, ()).unwrap().join().expect_err("a panic");
+    assert!(matches!(error, JoinError::Panicked { .. }), "{error}");
+}
+
 #[test]
 fn a_process_that_is_told_to_stay_is_alive_until_it_is_terminated() {
     let mut process = spawn(sleep_long, ()).unwrap();

@@ -15,12 +15,26 @@ use shmkit::process::{JoinError, Process, ProcessOptions, SpawnError, parent, sp
 use shmkit::transfer::{self, Passed};
 use shmkit::{
     ByteReceiver, ByteSender, ChannelOptions, Mutex, OpenError, Pipe, Queue, QueueOptions, Receiver, RecvError, Region,
-    RegionOptions, SendError, SendValueError, Sender, SharedArray, Shm, Ticket,
+    RegionOptions, SendError, SendValueError, Sender, SharedArray, Shm, Ticket, UntrustedRegion,
 };
 
 use common::{BOUND, Name, until};
 
 shmkit::process::enable_test_support!();
+
+/// In another process it would be a handle to a region that is trusted there.
+#[test]
+fn what_lies_in_an_untrusted_region_is_not_sent() {
+    let region = UntrustedRegion::anonymous(1 << 16).unwrap();
+    let word = region.insert("word", AtomicU64::new(1)).unwrap();
+    let array = region.insert_array::<u64>("array", 4).unwrap();
+    let refused = |error: SpawnError| {
+        let SpawnError::Args { what, .. } = error else { panic!("{error}") };
+        assert!(what.contains("an UntrustedRegion"), "{what}");
+    };
+    refused(spawn(|_: Shm<AtomicU64>| (), word).unwrap_err());
+    refused(spawn(|_: SharedArray<u64>| (), array).unwrap_err());
+}
 
 /// The descriptors of this process, but those that the listing itself takes.
 fn descriptors() -> BTreeSet<String> {
@@ -46,7 +60,7 @@ fn a_region_without_a_name_is_an_argument_and_a_value() {
     assert_eq!(sum.load(Relaxed), 2);
     assert_eq!(back.id(), region.id());
     assert_eq!(made.load(Relaxed), 5);
-    assert_eq!(made.region().get::<AtomicU64>("made").unwrap().fetch_add(1, Relaxed), 5);
+    assert_eq!(made.region().unwrap().get::<AtomicU64>("made").unwrap().fetch_add(1, Relaxed), 5);
 }
 
 #[test]

@@ -1,6 +1,10 @@
-//! Programs that do not call `init`, or not where they should. Each is this one, whose `main` is no harness's, in another role.
+//! Programs that do not call `init`, or not where they should, or may not be told what to run. Each is this one, whose `main` is no harness's, in another role.
 
 use std::env;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use shmkit::process::{JoinError, ProcessOptions, SpawnError, init, spawn};
@@ -8,12 +12,20 @@ use shmkit::process::{JoinError, ProcessOptions, SpawnError, init, spawn};
 /// Which program this is to be.
 const ROLE: &str = "SHMKIT_TEST_PROGRAM";
 
+/// Which program `becoming_another` becomes.
+const OTHER: &str = "SHMKIT_TEST_OTHER";
+
+/// A user without rights.
+const NOBODY: u32 = 65534;
+
 fn main() {
     match env::var(ROLE).as_deref() {
         Ok("without") => without(),
         Ok("only_in_the_parent") => only_in_the_parent(),
         Ok("late") => late(),
         Ok("garbage") => init(),
+        Ok("becoming_another") => becoming_another(),
+        Ok("telling_its_rights") => println!("{:?} {}", rights(()), is_more_than_its_user()),
         Ok(other) => panic!("no such program: {other}"),
         Err(_) => {
             init();
@@ -50,7 +62,47 @@ fn late() {
     println!("after");
 }
 
+/// Is started by the library, and becomes another program, as somebody who has its descriptors and its environment.
+fn becoming_another() {
+    let other = env::var_os(OTHER).unwrap();
+    let error = Command::new(other).env(ROLE, "garbage").uid(NOBODY).gid(NOBODY).exec();
+    panic!("{error}");
+}
+
+/// The group of who has started this process, and that whose rights it has.
+fn rights(_: ()) -> (u32, u32) {
+    // SAFETY: no memory is involved.
+    unsafe { (libc::getgid(), libc::getegid()) }
+}
+
+/// Whether the kernel has given this process rights that whoever has started it does not have.
+fn is_more_than_its_user() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+/// A program that has the rights of its group (setgid) runs nothing that it is told by whoever starts it.
+fn test_with_rights_of_its_own(program: &Path) {
+    fs::copy(env::current_exe().unwrap(), program).unwrap();
+    fs::set_permissions(program, Permissions::from_mode(0o2755)).unwrap();
+    let told = Command::new(program).env(ROLE, "telling_its_rights").uid(NOBODY).gid(NOBODY).output();
+    let has_rights = told.is_ok_and(|told| said(&told) == format!("({NOBODY}, 0) true\n"));
+    if !has_rights {
+        println!("process_init: not tested with setgid, which takes root and a folder without nosuid");
+        return;
+    }
+    let mut options = ProcessOptions::new();
+    options.env(ROLE, "becoming_another").env(OTHER, program);
+    let run = options.spawn(rights, ()).unwrap().join();
+    assert!(matches!(run, Err(JoinError::Ended { status, .. }) if status.code() == Some(101)), "{run:?}");
+}
+
 fn test() {
+    let program = env::temp_dir().join(format!("shmkit-setgid-{}", std::process::id()));
+    let tested = std::panic::catch_unwind(|| test_with_rights_of_its_own(&program));
+    fs::remove_file(&program).unwrap();
+    assert!(tested.is_ok());
+
     let output = run("without", None);
     assert!(output.status.success());
     assert!(

@@ -216,6 +216,16 @@ fn a_forked_child_leaves_the_children_of_its_parent_alone() {
 }
 
 #[test]
+fn a_function_that_forks_returns_once_where_it_was_called() {
+    fn fork_here(panics: bool) -> i32 {
+        // The child would be the first one to answer.
+        common::fork_in_two().map_or_else(|| if panics { panic!("in the child") } else { -1 }, |child| child.reap())
+    }
+    assert_eq!(spawn(fork_here, false).unwrap().join().unwrap(), 0);
+    assert_eq!(spawn(fork_here, true).unwrap().join().unwrap(), 101 << 8);
+}
+
+#[test]
 fn whoever_is_reaped_by_others_is_lost_and_not_waited_for() {
     fn wait_for_anybody(_: ()) -> bool {
         // SAFETY: no memory is involved.

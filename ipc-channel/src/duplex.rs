@@ -48,6 +48,10 @@ pub(crate) trait Half: Sized {
     /// Gives it the bell of its channel.
     fn carry(&mut self, bell: &Arc<Bell>);
 
+    /// Sets the length above which it receives no frames, if it receives any.
+    #[cfg(not(ipc_loom))]
+    fn set_longest(&mut self, _longest: usize) {}
+
     /// Claims it. `sibling`: the other ring of a duplex channel.
     fn take(ring: Tailed<Self::Ring>, sibling: Option<Tailed<Self::Ring>>) -> Result<Self, OpenError> {
         Self::at(End::claim(ring, Self::SIDE, sibling)?)
@@ -232,6 +236,10 @@ macro_rules! one_way_endpoint {
                 bells.iter().for_each(|bell| $crate::duplex::Half::carry(self, bell));
             }
 
+            fn set_longest(&mut self, longest: usize) {
+                $crate::duplex::Half::set_longest(self, longest);
+            }
+
             fn size(capacity: u64) -> Option<usize> {
                 $bytes(capacity)?.checked_add(size_of::<<Self as $crate::duplex::Half>::Ring>())
             }
@@ -274,6 +282,10 @@ macro_rules! duplex_endpoint {
                     $crate::duplex::Half::carry(&mut self.sender, out);
                     $crate::duplex::Half::carry(&mut self.receiver, into);
                 }
+            }
+
+            fn set_longest(&mut self, longest: usize) {
+                $crate::duplex::Half::set_longest(&mut self.receiver, longest);
             }
 
             fn size(capacity: u64) -> Option<usize> {

@@ -282,6 +282,9 @@ pub(crate) mod sealed {
         /// by, or the only one.
         fn carry(&mut self, bells: &[Arc<Bell>], role: Role);
 
+        /// Sets the length above which it receives no frames, if it receives any.
+        fn set_longest(&mut self, longest: usize);
+
         /// The size of a channel, in bytes; `None` if it cannot be so large. `capacity` 0 means the default.
         fn size(capacity: u64) -> Option<usize>;
 

@@ -18,6 +18,7 @@ use shmkit_core::{Described, Error, UntrustedRegion};
 
 use crate::bytes::{BytePipe, ByteReceiver, ByteSender};
 use crate::endpoint::Endpoint;
+use crate::endpoint::sealed::Sealed;
 use crate::error::{OpenError, RecvError, SendError};
 use crate::pipe::Pipe;
 use crate::queue::Queue;
@@ -93,8 +94,6 @@ const LONGEST: usize = 1 << 20;
 /// ```
 pub struct UntrustedEnd<E> {
     end: E,
-    /// The longest frame to be received, if it receives frames.
-    longest: usize,
     /// What was found in the place of its owner, if that is not this process any more.
     usurper: Option<u64>,
 }
@@ -128,7 +127,11 @@ pub struct UntrustedQueue<T: Pod + Described>(Queue<T>);
 
 impl<E: Endpoint> UntrustedEnd<E> {
     pub(crate) fn of(end: Result<E, OpenError>) -> Result<Self, OpenError> {
-        end.map(|end| Self { end, longest: LONGEST, usurper: None })
+        // Before anything else is done with it: also one who waits for frames takes those in that come in parts.
+        end.map(|mut end| {
+            end.set_longest(LONGEST);
+            Self { end, usurper: None }
+        })
     }
 
     /// Opens the other end of a channel that was [put into the region](crate::ChannelOptions::create_in_untrusted).
@@ -262,7 +265,7 @@ macro_rules! frames {
             /// Sets how long a frame may be, in bytes: a mebibyte unless this says something else. One that is said to be longer is
             /// [`Corrupted`](Error::Corrupted), and no memory is taken for it.
             pub fn set_longest(&mut self, longest: usize) {
-                self.longest = longest;
+                Sealed::set_longest(&mut self.end, longest);
             }
         }
     };
@@ -332,7 +335,7 @@ impl<T: Pod + Described> UntrustedEnd<Receiver<T>> {
 impl<T: Pod + Described> UntrustedEnd<Pipe<T>> {
     /// Takes the pipe apart, for two threads. Each half closes its own way when it is dropped.
     pub fn split(self) -> (UntrustedEnd<Sender<T>>, UntrustedEnd<Receiver<T>>) {
-        let of = UntrustedEnd { end: (), longest: self.longest, usurper: self.usurper };
+        let of = UntrustedEnd { end: (), usurper: self.usurper };
         let (sender, receiver) = self.end.split();
         (of.half(sender), of.half(receiver))
     }
@@ -356,7 +359,6 @@ impl UntrustedEnd<ByteReceiver> {
     }
 
     fn receiver(&mut self) -> &mut ByteReceiver {
-        self.end.set_longest(self.longest);
         &mut self.end
     }
 }
@@ -364,15 +366,13 @@ impl UntrustedEnd<ByteReceiver> {
 impl UntrustedEnd<BytePipe> {
     /// Takes the pipe apart, for two threads. Each half closes its own way when it is dropped.
     pub fn split(self) -> (UntrustedEnd<ByteSender>, UntrustedEnd<ByteReceiver>) {
-        let of = UntrustedEnd { end: (), longest: self.longest, usurper: self.usurper };
+        let of = UntrustedEnd { end: (), usurper: self.usurper };
         let (sender, receiver) = self.end.split();
         (of.half(sender), of.half(receiver))
     }
 
     fn receiver(&mut self) -> &mut ByteReceiver {
-        let receiver = self.end.receiver();
-        receiver.set_longest(self.longest);
-        receiver
+        self.end.receiver()
     }
 }
 
@@ -385,7 +385,7 @@ impl<E> UntrustedEnd<E> {
 
     /// A half of the same.
     fn half<H>(&self, half: H) -> UntrustedEnd<H> {
-        UntrustedEnd { end: half, longest: self.longest, usurper: self.usurper }
+        UntrustedEnd { end: half, usurper: self.usurper }
     }
 }
 

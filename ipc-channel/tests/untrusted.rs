@@ -161,3 +161,29 @@ fn a_queue_is_the_same_for_all_who_open_it() {
     assert_eq!([other.try_recv().expect("it"), queue.recv_timeout(LONG).expect("it")], [1, 2]);
     assert!(!queue.is_closed() && queue.is_empty());
 }
+
+/// Frames come in parts while somebody waits for them among other things, and so does what is said of their length.
+#[test]
+fn one_who_waits_among_other_things_takes_no_longer_frames_than_one_who_receives() {
+    const TOO_LONG: usize = (1 << 20) + 1;
+    fn receives_nothing(mut rx: UntrustedEnd<ByteReceiver>, mut tx: UntrustedEnd<ByteSender>) {
+        let error = thread::scope(|scope| {
+            // It does not come to an end with it, since the receiver does not.
+            scope.spawn(move || tx.send_timeout(&vec![7; TOO_LONG], LONG));
+            assert_eq!(wait_any(&mut [&mut rx], Deadline::after(LONG)).expect("no failure"), Some(0));
+            let error = rx.try_recv().map(|frame| frame.len()).expect_err("a long frame");
+            rx.close();
+            error
+        });
+        assert!(
+            matches!(error, RecvError::Failed(Error::Corrupted { found, .. }) if found == TOO_LONG as u64),
+            "{error}"
+        );
+    }
+    let region = region();
+    let rx = ChannelOptions::new().create_in_untrusted::<ByteReceiver>(&region, "bytes").expect("room");
+    receives_nothing(rx, UntrustedEnd::open_in(&region, "bytes").expect("the other end"));
+    let pipe = ChannelOptions::new().create_in_untrusted::<BytePipe>(&region, "pipe").expect("room");
+    let other = UntrustedEnd::<BytePipe>::open_in(&region, "pipe").expect("the other end");
+    receives_nothing(pipe.split().1, other.split().0);
+}

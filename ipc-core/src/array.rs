@@ -124,8 +124,8 @@ impl<T, const N: usize> Deref for Array<T, N> {
 
 #[cfg(feature = "serde")]
 impl<T> SharedArray<T> {
-    pub(crate) fn region(&self) -> Region {
-        Region::of(Arc::clone(&self.attachment))
+    pub(crate) fn region(&self) -> Result<Region> {
+        Region::of_handle(&self.attachment)
     }
 
     /// Where its first element is.

@@ -285,6 +285,14 @@ impl Region {
         Self { attachment }
     }
 
+    /// The region of a handle, of which only that of peers who are trusted is a `Region`.
+    pub(crate) fn of_handle(attachment: &Arc<Attachment>) -> Result<Self> {
+        if !attachment.is_trusted() {
+            return Err(Error::OtherTrust { trusted: false });
+        }
+        Ok(Self::of(Arc::clone(attachment)))
+    }
+
     pub(crate) fn attachment(&self) -> &Arc<Attachment> {
         &self.attachment
     }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::attachment::Attachment;
 use crate::described::ShmSafe;
+use crate::error::Result;
 use crate::region::Region;
 
 /// An object in a shared region: a pointer that keeps the mapping alive.
@@ -44,8 +45,12 @@ impl<T: ShmSafe> Shm<T> {
     }
 
     /// The region that it lies in.
-    pub fn region(&self) -> Region {
-        Region::of(Arc::clone(&self.attachment))
+    ///
+    /// # Errors
+    ///
+    /// [`Error::OtherTrust`](crate::Error::OtherTrust) if that is an [`UntrustedRegion`](crate::UntrustedRegion): a [`Region`] would have in it what is not to be had there.
+    pub fn region(&self) -> Result<Region> {
+        Region::of_handle(&self.attachment)
     }
 
     /// A handle to a part of the object, such as a field. It cannot be sent to other processes as a value; that to the whole can.

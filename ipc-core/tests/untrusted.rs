@@ -34,6 +34,19 @@ fn word(file: &File, at: u64) -> u64 {
     u64::from_le_bytes(bytes)
 }
 
+/// A handle is of the same type wherever it lies, and so could lead to all that is not to be had there.
+#[test]
+fn a_handle_leads_to_no_region_on_other_terms() {
+    let region = region();
+    let word = region.insert("word", AtomicU64::new(1)).expect("room");
+    let trusted = word.region();
+    assert!(matches!(trusted, Err(Error::OtherTrust { trusted: false })), "{trusted:?}");
+
+    let region = Region::anonymous(4096).expect("a region");
+    let word = region.insert("word", AtomicU64::new(1)).expect("room");
+    assert!(word.region().expect("the region").get::<AtomicU64>("word").is_ok());
+}
+
 /// Scribbles, as a peer would.
 fn set(file: &File, at: u64, word: u64) {
     file.write_all_at(&word.to_le_bytes(), at).expect("a word");

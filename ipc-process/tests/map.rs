@@ -30,6 +30,20 @@ impl Random {
 }
 
 #[test]
+fn keys_of_one_length_can_be_as_long_as_they_like() -> Result<(), MapError> {
+    type Long = [[u64; 512]; 512];
+    let key = |number| -> Box<Long> { vec![[number; 512]; 512].into_boxed_slice().try_into().expect("as many") };
+    let map = map::<Long, u64>(2);
+    map.insert(&key(1), 10)?;
+    assert_eq!((map.get(&key(1))?, map.get(&key(2))?), (Some(10), None));
+    assert_eq!(map.longest_key(), size_of::<Long>());
+    // What is said of other keys makes no difference.
+    let map: SharedMap<u64, u64> = MapOptions::new().longest_key(u64::MAX).anonymous()?;
+    assert_eq!((map.insert(&1, 10)?, map.longest_key()), (None, 8));
+    Ok(())
+}
+
+#[test]
 fn a_key_has_the_value_that_it_was_last_given() -> Result<(), MapError> {
     let map = map::<u64, u64>(10);
 

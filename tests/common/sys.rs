@@ -152,6 +152,14 @@ pub(crate) struct Forked(libc::pid_t);
 /// Runs `life` in a forked child, which then ends: with status 0, or 101 if it panicked. Only for roles, which have no other
 /// tests beside them.
 pub(crate) fn fork(life: impl FnOnce()) -> Forked {
+    fork_in_two().unwrap_or_else(|| {
+        let lived = catch_unwind(AssertUnwindSafe(life));
+        exit_now(if lived.is_ok() { 0 } else { 101 });
+    })
+}
+
+/// Forks, and comes back in both: `None` is the child, which is killed when its parent ends.
+pub(crate) fn fork_in_two() -> Option<Forked> {
     let parent = std::process::id();
     // SAFETY: the child runs code of the libraries under test, which must work after a fork, and ends by `_exit`.
     match unsafe { libc::fork() } {
@@ -162,10 +170,9 @@ pub(crate) fn fork(life: impl FnOnce()) -> Forked {
             if ![parent, 0].contains(&std::os::unix::process::parent_id()) {
                 exit_now(0);
             }
-            let lived = catch_unwind(AssertUnwindSafe(life));
-            exit_now(if lived.is_ok() { 0 } else { 101 });
+            None
         }
-        pid => Forked(pid),
+        pid => Some(Forked(pid)),
     }
 }
 

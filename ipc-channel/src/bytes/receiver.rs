@@ -118,6 +118,11 @@ impl Half for ByteReceiver {
     fn carry(&mut self, bell: &Arc<Bell>) {
         self.end.carry(bell);
     }
+
+    #[cfg(not(ipc_loom))]
+    fn set_longest(&mut self, longest: usize) {
+        self.longest = longest;
+    }
 }
 
 impl ByteReceiver {
@@ -261,12 +266,6 @@ impl ByteReceiver {
     /// Closes this end. What has not been received is lost. Does nothing if it is closed already.
     pub fn close(&mut self) {
         self.end.close();
-    }
-
-    /// Sets how long a frame may be. Memory is taken for none that is longer.
-    #[cfg(not(ipc_loom))]
-    pub(crate) fn set_longest(&mut self, longest: usize) {
-        self.longest = longest;
     }
 
     fn recv_vec(&mut self, patience: Patience) -> Result<Vec<u8>, RecvError> {

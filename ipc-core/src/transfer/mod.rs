@@ -254,18 +254,7 @@ impl Parcel {
     ///
     /// If there are too many descriptors, or too little memory.
     pub fn ready(self) -> io::Result<ReadyParcel> {
-        let Self { bytes, files } = self;
-        let is_inline = bytes.len() <= INLINE;
-        let memory = if is_inline { None } else { Some(in_memory(&bytes)?) };
-        let files: Vec<OwnedFd> = memory.into_iter().chain(files).collect();
-        let mut message = Vec::with_capacity(HEAD + if is_inline { bytes.len() } else { 0 });
-        message.extend((files.len() as u32).to_ne_bytes());
-        message.extend(u32::from(!is_inline).to_ne_bytes());
-        message.extend((bytes.len() as u64).to_ne_bytes());
-        if is_inline {
-            message.extend(bytes);
-        }
-        Ok(ReadyParcel { message, files })
+        ReadyParcel::new(&self.bytes, self.files)
     }
 
     /// Receives one.
@@ -322,6 +311,29 @@ impl Parcel {
 }
 
 impl ReadyParcel {
+    /// A parcel of bytes alone, which stay where they are: for one who has other use for them if it cannot be made.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Parcel::ready`].
+    pub fn of_bytes(bytes: &[u8]) -> io::Result<Self> {
+        Self::new(bytes, Vec::new())
+    }
+
+    fn new(bytes: &[u8], files: Vec<OwnedFd>) -> io::Result<Self> {
+        let is_inline = bytes.len() <= INLINE;
+        let memory = if is_inline { None } else { Some(in_memory(bytes)?) };
+        let files: Vec<OwnedFd> = memory.into_iter().chain(files).collect();
+        let mut message = Vec::with_capacity(HEAD + if is_inline { bytes.len() } else { 0 });
+        message.extend((files.len() as u32).to_ne_bytes());
+        message.extend(u32::from(!is_inline).to_ne_bytes());
+        message.extend((bytes.len() as u64).to_ne_bytes());
+        if is_inline {
+            message.extend(bytes);
+        }
+        Ok(Self { message, files })
+    }
+
     /// Sends it over a socket made by [`sockets`]. All of it, or an error.
     ///
     /// # Blocking

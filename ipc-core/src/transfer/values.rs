@@ -101,7 +101,7 @@ impl Region {
 /// Only [on its way](crate::transfer) to another process, which then has a handle to the same object. A [part](Shm::map) of one does not travel.
 impl<T: ShmSafe> Serialize for Shm<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let region = self.region();
+        let region = self.region().map_err(ser_error)?;
         let object = region.object_at(core::ptr::from_ref::<T>(self).addr()).map_err(ser_error)?;
         // A part at the beginning of an object is of another type than the whole.
         if object.fingerprint != T::FINGERPRINT.value() || object.count != 1 {
@@ -122,7 +122,7 @@ impl<'de, T: ShmSafe> Deserialize<'de> for Shm<T> {
 /// Only [on its way](crate::transfer) to another process, which then has a handle to the same array.
 impl<T: Pod + Described + Send> Serialize for SharedArray<T> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let region = self.region();
+        let region = self.region().map_err(ser_error)?;
         let object = region.object_at(self.address()).map_err(ser_error)?;
         (region, object.name, self.len() as u64).serialize(serializer)
     }
@@ -139,7 +139,7 @@ impl<'de, T: Pod + Described + Send> Deserialize<'de> for SharedArray<T> {
 /// Only [on its way](crate::transfer) to another process, which then has a handle to the same object. A [part](Tailed::part) of one does not travel.
 impl<H: ShmSafe> Serialize for Tailed<H> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let region = self.head().region();
+        let region = self.head().region().map_err(ser_error)?;
         let name = region.object_at(core::ptr::from_ref::<H>(self).addr()).map_err(ser_error)?.name;
         // Whole, or not to be found there.
         let whole = region.get_tailed::<H>(&name).map_err(ser_error)?;

@@ -52,7 +52,7 @@ const LINE: usize = 64;
 /// The most entries there can be: a number of a bucket, plus 1, has 30 bits.
 pub(super) const MOST: u64 = (1 << 30) - 2;
 
-/// The longest key: its length must not overflow anything.
+/// The longest key of those that have different lengths: its length must not overflow anything.
 pub(super) const LONGEST_KEY: u64 = 1 << 20;
 
 /// Version of the layout above, and of the hash.
@@ -131,7 +131,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Head<K, V> {
 
     /// How many bytes the slots of such a map take; `None` if there can be no such map.
     pub(super) fn bytes(capacity: u64, longest_key: u64) -> Option<usize> {
-        let is_possible = (1..=MOST).contains(&capacity) && longest_key <= LONGEST_KEY;
+        let is_possible = (1..=MOST).contains(&capacity) && (K::LEN.is_some() || longest_key <= LONGEST_KEY);
         let shape = Shape::new::<K, V>(K::LEN.unwrap_or(longest_key as usize))?;
         is_possible.then_some(())?;
         (capacity as usize).checked_mul(shape.slot)
@@ -166,6 +166,7 @@ impl Shape {
 pub(super) struct Table<K: Key + ?Sized, V: Pod + Described> {
     shared: Tailed<Head<K, V>>,
     pub(super) capacity: u32,
+    /// Means nothing if all keys have one length.
     longest_key: u32,
     seed: [u64; 2],
     shape: Shape,
@@ -208,7 +209,7 @@ impl<K: Key + ?Sized, V: Pod + Described> Table<K, V> {
 
     #[inline]
     pub(super) fn longest_key(&self) -> usize {
-        self.longest_key as usize
+        K::LEN.unwrap_or(self.longest_key as usize)
     }
 
     #[inline]

@@ -11,7 +11,6 @@
 //! function, and that of the one that calls it, [`run`] for its types.
 
 use core::fmt::Display;
-use std::any::Any;
 use std::marker::PhantomData;
 use std::mem;
 use std::os::fd::OwnedFd;
@@ -22,7 +21,7 @@ use serde::de::DeserializeOwned;
 use shmkit_core::transfer;
 
 use super::error::TaskError;
-use crate::process::{function, message};
+use crate::process::{function, message, only_here};
 
 const VALUE: u8 = 0;
 const PANICKED: u8 = 1;
@@ -115,12 +114,12 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
         Ok(Err(error)) => {
             return refuse(entries, count, ARGS, &format!("its arguments cannot be read: {}", why(&error)));
         }
-        Err(cause) => return refuse(entries, count, PANICKED, &message_of(cause)),
+        Err(cause) => return refuse(entries, count, PANICKED, &message(cause)),
     };
     let mut encoded = Vec::new();
     for args in args {
-        let run = AssertUnwindSafe(|| postcard::to_extend(&function(args), mem::take(&mut encoded)));
-        match catch_unwind(run) {
+        let run = || only_here(|| postcard::to_extend(&function(args), mem::take(&mut encoded)));
+        match catch_unwind(AssertUnwindSafe(run)) {
             Ok(Ok(value)) => {
                 entries.push(VALUE);
                 entries.extend_from_slice(&value);
@@ -128,7 +127,7 @@ unsafe fn run<A: DeserializeOwned, R: Serialize>(
                 encoded.clear();
             }
             Ok(Err(error)) => refuse(entries, 1, NO_VALUE, &format!("it cannot be serialised: {}", why(&error))),
-            Err(cause) => refuse(entries, 1, PANICKED, &message_of(cause)),
+            Err(cause) => refuse(entries, 1, PANICKED, &message(cause)),
         }
     }
 }
@@ -146,15 +145,6 @@ fn refuse(entries: &mut Vec<u8>, count: u32, kind: u8, message: &str) {
 /// What was wrong with a value: the format drops what its parts have said.
 fn why(error: &postcard::Error) -> String {
     transfer::refusal().unwrap_or_else(|| error.to_string())
-}
-
-/// What a panic has said.
-fn message_of(cause: Box<dyn Any + Send>) -> String {
-    let said = message(&*cause);
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(cause))) {
-        mem::forget(again);
-    }
-    said
 }
 
 /// The values of tasks, one after the other, out of their entries.

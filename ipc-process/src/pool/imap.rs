@@ -63,7 +63,7 @@ impl<A: Serialize, R, I: Iterator<Item = A>> Imap<A, R, I> {
     /// Takes items, and submits them, until it is far enough ahead. What was taken when that panics is still there the next time.
     fn submit(&mut self) {
         let chunk = self.submitter.chunk_of_iterators();
-        let most = self.submitter.workers() * AHEAD.max(CHUNKS_AHEAD.saturating_mul(chunk));
+        let most = AHEAD.max(CHUNKS_AHEAD.saturating_mul(chunk)).saturating_mul(self.submitter.workers());
         // Not one by one, as values are fetched: many orders at once cost less.
         if self.orders.is_empty() && (self.is_exhausted || self.ahead > most / 2) {
             return;

@@ -32,7 +32,7 @@
 //! | a worker, before it has taken the job | the job in the queue | another one takes it |
 //! | a worker, from then on until its result is sent | a note, and no result | those of its chunk end in `WorkerDied`, or are posted again |
 //! | a worker, after its result is sent | the result | it counts; nothing is lost |
-//! | a worker, while its arguments are delivered | a note, and no result | as above; what is in the socket goes with it |
+//! | a worker, while its arguments are delivered | a note, and no result | as above; what is in the socket goes with it. One that cannot receive them ends by itself |
 //! | the parent, anywhere | workers | they are daemons, and end with it |
 //!
 //! In each case a new worker takes the place of the dead. The locks of the queue are taken over as in any queue.

@@ -3,6 +3,9 @@
 //! A job has a slot from its posting until its result has come. There are as many slots as the board has room for, so posting never waits. What
 //! finds no slot, or no room in the spill for its arguments, waits in the backlog, which is as long as it needs to be, and is posted, in
 //! its order, as soon as results have made room: whoever takes results also posts.
+//!
+//! Arguments that are too long for the spill travel in files. These are made when their jobs are posted, a few for each worker, so that many jobs that wait do not use
+//! up the descriptors of the process.
 
 use std::collections::VecDeque;
 use std::io;
@@ -41,9 +44,9 @@ pub(super) struct Order {
 
 /// The arguments of a job.
 pub(super) enum Args {
-    /// They are posted with it.
+    /// They are posted with it, or delivered if there is no room for that.
     Bytes(Vec<u8>),
-    /// They are delivered to the worker that asks for them.
+    /// They bring files along, so they are delivered to the worker that asks for them.
     Delivered(ReadyParcel),
 }
 
@@ -100,6 +103,8 @@ struct Ledger {
     /// How many jobs have been posted.
     posted: u64,
     is_board_closed: bool,
+    /// Orders that cannot be posted, and why.
+    refused: Vec<(Order, Cause)>,
 }
 
 impl Office {
@@ -113,6 +118,7 @@ impl Office {
             spill: Spill::new(spill.len()),
             posted: 0,
             is_board_closed: false,
+            refused: Vec::new(),
         };
         Self { board, spill, enough: AT_HAND * workers, ledger: Mutex::new(ledger) }
     }
@@ -120,10 +126,9 @@ impl Office {
     /// Makes arguments what goes with an order.
     pub(super) fn pack(&self, chunk: Chunk) -> io::Result<Args> {
         let Chunk { bytes, files } = chunk;
-        if files.is_empty() && bytes.len() <= self.spill.len() / SHARE {
+        if files.is_empty() {
             return Ok(Args::Bytes(bytes));
         }
-        // Here, and not when they are asked for: the thread that takes results has no time for that.
         Parcel { bytes, files }.ready().map(Args::Delivered)
     }
 
@@ -134,17 +139,19 @@ impl Office {
 
     /// Takes orders, and posts them, or keeps them for later.
     pub(super) fn take(&self, orders: impl IntoIterator<Item = Order>) {
-        let mut refused = Vec::new();
         let mut ledger = self.lock();
         for order in orders {
-            match &ledger.phase {
-                Phase::Open => ledger.backlog.push_back(order),
-                Phase::Closed => refused.push((order, Cause::Closed)),
-                Phase::Over(cause) => refused.push((order, cause.clone())),
-            }
+            let cause = match &ledger.phase {
+                Phase::Open => {
+                    ledger.backlog.push_back(order);
+                    continue;
+                }
+                Phase::Closed => Cause::Closed,
+                Phase::Over(cause) => cause.clone(),
+            };
+            ledger.refused.push((order, cause));
         }
         self.go_on(ledger);
-        refused.into_iter().for_each(|(order, cause)| order.batch.finish(order.part, Part::Failed(cause)));
     }
 
     /// Takes the result of a job; says whether there is such a job.
@@ -236,7 +243,7 @@ impl Office {
         }
     }
 
-    /// Posts what there is room for, and closes the board after the last job.
+    /// Posts what there is room for, closes the board after the last job, and says what cannot be posted.
     fn go_on(&self, mut ledger: MutexGuard<'_, Ledger>) {
         let mut gone_on = self.post(&mut ledger);
         let is_idle = ledger.backlog.is_empty() && ledger.free.len() == ledger.slots.len();
@@ -244,24 +251,38 @@ impl Office {
             ledger.is_board_closed = true;
             gone_on = gone_on.and(self.board.close());
         }
+        let refused = mem::take(&mut ledger.refused);
         drop(ledger);
         if let Err(error) = gone_on {
             self.end(&broken(&error));
         }
+        refused.into_iter().for_each(|(order, cause)| order.batch.finish(order.part, Part::Failed(cause)));
+    }
+
+    /// Room in the spill for so many bytes, unless they are so many that a few such jobs would keep all others waiting.
+    fn spill_for(&self, len: usize, spill: &mut Spill) -> Option<usize> {
+        if len <= self.spill.len() / SHARE { spill.take(len) } else { None }
     }
 
     fn post(&self, ledger: &mut Ledger) -> Result<(), Error> {
         while let (Some(order), Some(slot)) = (ledger.backlog.front(), ledger.free.last().copied()) {
-            let is_short = ledger.slots.len() - ledger.free.len() < self.enough;
+            let busy = ledger.slots.len() - ledger.free.len();
             let (place, ready) = match &order.args {
                 Args::Delivered(_) => (Place::Delivered, None),
                 Args::Bytes(bytes) if bytes.len() <= INLINE => (Place::Inline, None),
-                Args::Bytes(bytes) => match ledger.spill.take(bytes.len()) {
+                Args::Bytes(bytes) => match self.spill_for(bytes.len(), &mut ledger.spill) {
                     Some(at) => (Place::Spill(at), None),
                     // The room comes back with results only, and a worker with nothing to do brings none.
-                    None if is_short => match (Parcel { bytes: bytes.clone(), files: Vec::new() }).ready() {
+                    None if busy < self.enough => match ReadyParcel::of_bytes(bytes) {
                         Ok(parcel) => (Place::Delivered, Some(parcel)),
-                        Err(_) => return Ok(()),
+                        // Descriptors and memory may come back with a result, too, if there is to be one.
+                        Err(_) if busy > 0 => return Ok(()),
+                        Err(error) => {
+                            let cause = Cause::Args(format!("its arguments cannot be put into a file: {error}"));
+                            let refused = ledger.backlog.pop_front().map(|order| (order, cause));
+                            ledger.refused.extend(refused);
+                            continue;
+                        }
                     },
                     None => return Ok(()),
                 },

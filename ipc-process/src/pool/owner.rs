@@ -1,6 +1,7 @@
 //! The pool in the hands of its owner.
 
 use core::fmt;
+use core::mem;
 use core::ops::Deref;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
@@ -23,7 +24,7 @@ use super::submitter::Submitter;
 /// A task that panics is an error for whoever wants its value; its worker goes on. A worker that is killed costs what it was just running: those tasks, one
 /// or a [chunk](Submitter::chunked), end in [`TaskError::WorkerDied`](super::TaskError::WorkerDied), or are run again if
 /// [that is allowed](Submitter::retrying). Another worker takes its place. All other tasks are run once, and none waits for that. A task that ends
-/// its process does the same as a kill.
+/// its process does the same as a kill; a child that a task has forked, and that comes to the end of the task, ends there.
 ///
 /// A worker that is stopped (SIGSTOP) is alive, and keeps the task that it has. If it is stopped in the very moment in which it takes one, the others take
 /// none until it goes on, as with any [`Queue`](shmkit_channel::Queue). Workers are daemons: they end with the process that has the
@@ -116,6 +117,11 @@ impl Drop for Pool {
     fn drop(&mut self) {
         self.terminate();
         self.join();
+        if !self.submitter.is_own() {
+            // The threads are the parent's. To let go of one that is not here may let go of another one: that which lies where it lay.
+            let threads = self.threads.get_mut().unwrap_or_else(PoisonError::into_inner);
+            threads.drain(..).for_each(mem::forget);
+        }
     }
 }
 

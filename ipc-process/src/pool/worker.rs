@@ -148,7 +148,7 @@ impl Worker {
             Place::Inline => (Cow::Borrowed(job.inline()), Vec::new()),
             Place::Spill(at) => (Cow::Owned(self.spilled(at, job.size())?), Vec::new()),
             Place::Delivered => {
-                let Parcel { bytes, files } = self.delivered(job.id())?;
+                let Parcel { bytes, files } = self.delivered(job.id());
                 (Cow::Owned(bytes), files)
             }
         };
@@ -175,10 +175,16 @@ impl Worker {
     }
 
     /// Arguments that the parent brings.
-    fn delivered(&mut self, id: Id) -> Result<Parcel, String> {
+    ///
+    /// # Panics
+    ///
+    /// If they cannot be received, most likely since tasks have used up the descriptors of this process. What has come of them is lost, so it ends, which is no worse
+    /// for the pool than a kill: another worker takes its place, and the job if that may be done again.
+    fn delivered(&mut self, id: Id) -> Parcel {
         self.say(What::Wanted(id), "");
         crash_point!("pool.work.after_want");
-        Parcel::receive(self.deliveries.as_fd()).map_err(|error| format!("arguments have not come: {error}"))
+        Parcel::receive(self.deliveries.as_fd())
+            .unwrap_or_else(|error| panic!("a worker of a pool cannot receive the arguments of its task: {error}"))
     }
 
     /// Sends a result. See the module.

@@ -13,11 +13,12 @@ use std::sync::OnceLock;
 use shmkit_core::transfer::Parcel;
 
 use super::bootstrap::{Address, Bootstrap, Outcome, Own, VARIABLE};
+use super::once::only_here;
 use super::parent::Parent;
 use super::{nursery, sys, testing};
 
 /// The code that a process ends with whose function has panicked, or could not be run: that of a program whose `main` panics.
-const FAILURE: i32 = 101;
+pub(super) const FAILURE: i32 = 101;
 
 /// What this process is. Unset before [`init`].
 static ROLE: OnceLock<Role> = OnceLock::new();
@@ -46,6 +47,9 @@ impl Role {
 /// What comes before it, every child does, too. If the process has no other thread yet, a child has no trace of it in its environment; otherwise,
 /// there is a variable `SHMKIT_PROCESS`, which means nothing to others.
 ///
+/// A program that has rights of its own (setuid, setgid or capabilities of its file) runs nothing that it is told by whoever starts it, be it one of its own
+/// processes: its children end here, without a value.
+///
 /// A program that does not call it cannot start processes: [`SpawnError::NotInitialised`](super::SpawnError::NotInitialised). A child that does not come
 /// through it runs `main`, cannot start processes either, and ends without a value.
 ///
@@ -70,6 +74,10 @@ pub fn init() {
         return initialise();
     };
     match find_socket(&variable) {
+        // What comes over the socket says which code is to run, with which arguments.
+        Ok(Some(_)) if sys::has_rights_of_its_own() => give_up(
+            "this program has rights that whoever has started it need not have (setuid, setgid or capabilities)",
+        ),
         Ok(Some(socket)) => {
             forget_variable();
             match Parcel::receive(socket.as_fd()).map(Bootstrap::unpack) {
@@ -146,11 +154,11 @@ fn run(bootstrap: Bootstrap, own: Own, args: Parcel, socket: &OwnedFd) -> ! {
     let Bootstrap { function, name, is_daemon, .. } = bootstrap;
     become_a(Role { name, is_daemon, parent: Some(parent) });
     let Parcel { bytes, files } = args;
-    let call = || function.call(&bytes, Parcel { bytes: Vec::new(), files });
+    let call = || only_here(|| function.call(&bytes, Parcel { bytes: Vec::new(), files }));
     let outcome = match catch_unwind(AssertUnwindSafe(call)) {
         Ok(Ok(value)) => Outcome::Value(value),
         Ok(Err(what)) => Outcome::Failed(what),
-        Err(panic) => Outcome::Panicked(message(&*panic)),
+        Err(panic) => Outcome::Panicked(message(panic)),
     };
     let code = if matches!(outcome, Outcome::Value(_)) { 0 } else { FAILURE };
     exit(answer(outcome, code, socket))
@@ -172,9 +180,15 @@ fn answer(outcome: Outcome, code: i32, socket: &OwnedFd) -> i32 {
 }
 
 /// What a panic has said.
-pub(crate) fn message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn message(panic: Box<dyn Any + Send>) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(it said nothing)".to_owned())
+    let said =
+        text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "(it said nothing)".to_owned());
+    // It may be of a type of users, and panic again.
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        std::mem::forget(again);
+    }
+    said
 }
 
 /// The name for `ps`: the chosen one, or that of the program, which would be `exe` otherwise.

@@ -7,6 +7,7 @@
 //! | `function` | a function, as a place in the program |
 //! | `codec`, `bootstrap` | what a process is told when it starts, and what it answers |
 //! | `init` | the process as a child: from `init` to its exit |
+//! | `once` | what becomes of a function that forks |
 //! | `options`, `task` | starting one |
 //! | `child`, `handle` | one that was started, with and without the type of its value |
 //! | `nursery` | the thread that reaps, and starts daemons |
@@ -22,6 +23,7 @@ pub(crate) mod function;
 mod handle;
 mod init;
 mod nursery;
+mod once;
 mod options;
 mod parent;
 mod sys;
@@ -35,6 +37,7 @@ pub use exit::ExitStatus;
 pub use handle::Process;
 pub(crate) use init::message;
 pub use init::{current_name, init, is_daemon};
+pub(crate) use once::only_here;
 pub use options::{ProcessOptions, Stdio, spawn};
 pub use parent::{Parent, parent, parent_id};
 pub(crate) use sys::with_signals_blocked;

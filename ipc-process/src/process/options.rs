@@ -35,6 +35,8 @@ use super::testing;
 /// through serde. Among them may be regions, handles to objects in them, queues, arrays, [tickets](shmkit_channel::Ticket) for ends of channels, and
 /// open files ([`Passed`](shmkit_core::transfer::Passed)): the other process gets them.
 ///
+/// If the function forks, it returns in the process that runs it, and nowhere else: a child that comes to its end, ends there.
+///
 /// # Blocking
 ///
 /// Until the new process has been started, not until its function runs.

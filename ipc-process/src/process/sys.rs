@@ -263,6 +263,12 @@ pub(crate) fn is_single_threaded() -> bool {
     nix::sys::stat::stat("/proc/self/task").is_ok_and(|folder| folder.st_nlink == 3)
 }
 
+/// Whether the kernel has given this process rights that whoever has started it may not have.
+pub(crate) fn has_rights_of_its_own() -> bool {
+    // SAFETY: looks at what the kernel has put there for this process.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
 /// Exchanges the standard output of this process.
 pub(crate) fn set_output(file: OwnedFd) -> io::Result<()> {
     // SAFETY: no memory is involved. The standard library owns that number as one that it writes to, whatever is there.
@@ -287,6 +293,12 @@ pub(crate) fn kill_self() -> ! {
         // SAFETY: no memory is involved.
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
+}
+
+/// Ends this process at once: what is to be done at an exit is not its own to do, but its parent's.
+pub(crate) fn exit_now(code: libc::c_int) -> ! {
+    // SAFETY: no memory is involved.
+    unsafe { libc::_exit(code) }
 }
 
 /// Sets what `ps` shows for this process. The calling thread is its first one.

@@ -90,13 +90,13 @@ impl<T: Pod + Described> Table<T> {
     /// The same, or `None` if somebody came in between.
     #[inline]
     fn try_get(&self, index: usize) -> Result<Option<Option<T>>, Error> {
-        let pops = self.begin_to_read();
+        let element = self.element(index);
+        let version = element.begin_to_read();
         if index >= self.len()? {
             return Ok(Some(None));
         }
-        // It is there, and stays unless elements go.
-        let value = self.element(index).try_read();
-        Ok(value.filter(|_| self.is_undisturbed(pops)).map(Some))
+        // It is there, and stays as long as the version does.
+        Ok(element.try_read(version).map(Some))
     }
 
     #[cold]
@@ -131,7 +131,12 @@ impl<T: Pod + Described> Table<T> {
     /// Waits for the turn to push or pop. If the last one has died with it, an element may have gone without a word.
     #[inline]
     fn take_turn(&self) -> Result<Turn<'_>, Error> {
-        Turn::take(&self.shared().lock, || self.disturb())
+        Turn::take(&self.shared().lock, || {
+            // A length that makes no sense is reported by whoever has the turn.
+            if let Some(gone) = self.len().ok().filter(|len| *len < self.capacity) {
+                self.element(gone).disturb();
+            }
+        })
     }
 
     /// Puts elements behind the last one, all by one store; says where the first one is. `None` if there is no room for all of them.
@@ -163,7 +168,7 @@ impl<T: Pod + Described> Table<T> {
         self.set_len(last);
         crash_point!("vec.pop.after_len");
         // Who has seen the old length and looks at the element must not take what the next push writes there for it.
-        self.disturb();
+        element.disturb();
         crash_point!("vec.pop.after_disturb");
         Ok(Some(value))
     }

@@ -10,9 +10,8 @@
 //! |---|---|---|
 //! | head: lock | see `RawLock`: who pushes or pops | whoever takes or gives it up |
 //! | head: len | how many elements there are | the holder of that lock |
-//! | head: pops | how often elements have gone, modulo 2^64 | the holder of that lock |
 //! | lock | who changes the element, or pops it | whoever takes or gives it up |
-//! | version | value `version & 1` is the valid one | the holder of the element's lock |
+//! | version | value `version & 1` is the valid one. One more with each change, two more when the element has gone | the holder of the element's lock; beyond `len`, the holder of the head's lock |
 //! | value 0, value 1 | | the holder of the element's lock, the one that is not valid; beyond `len`, the holder of the head's lock, the other one |
 
 use core::fmt;
@@ -27,7 +26,7 @@ use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName, cras
 use crate::words::{self, WORD, words_of};
 
 /// Version of the layout above.
-const LAYOUT: u32 = 2;
+const LAYOUT: u32 = 3;
 
 /// Where in an element its words are.
 const LOCK: usize = 0;
@@ -45,9 +44,7 @@ pub(super) struct Head<T> {
     pub(super) lock: RawLock,
     /// How many elements there are. Garbage: more than there can be.
     len: AtomicU64,
-    /// How often elements have gone. Whoever looks at one finds out by this whether it may have been another one meanwhile.
-    pops: AtomicU64,
-    _len: [AtomicU64; 12],
+    _len: [AtomicU64; 13],
     _elements: PhantomData<fn() -> T>,
 }
 
@@ -58,7 +55,6 @@ const _: () = {
     assert!(size_of::<Head<u64>>() == 256 && align_of::<Head<u64>>() == 128);
     assert!(offset_of!(Head<u64>, lock) == 128);
     assert!(offset_of!(Head<u64>, len) == 144);
-    assert!(offset_of!(Head<u64>, pops) == 152);
 };
 
 // SAFETY: name, layout version, size and alignment are all that the layout of the head depends on; that of the elements depends on `T`.
@@ -88,8 +84,7 @@ impl<T: Pod + Described> Head<T> {
             _rules: [(); 15].map(|()| zero()),
             lock: RawLock::new(),
             len: zero(),
-            pops: zero(),
-            _len: [(); 12].map(|()| zero()),
+            _len: [(); 13].map(|()| zero()),
             _elements: PhantomData,
         }
     }
@@ -145,29 +140,6 @@ impl<T: Pod + Described> Table<T> {
         self.shared.len.store(len as u64, Release);
     }
 
-    /// How often elements have gone, before a look at some.
-    #[inline]
-    pub(super) fn begin_to_read(&self) -> u64 {
-        // Acquire pairs with the Release in `disturb`: the length that is read next is no older.
-        self.shared.pops.load(Acquire)
-    }
-
-    /// Whether none has gone since.
-    #[inline]
-    pub(super) fn is_undisturbed(&self, pops: u64) -> bool {
-        // Acquire pairs with the Release fence in `Element::fill`: whoever has read what was written after an element had gone sees here that it has.
-        fence(Acquire);
-        self.shared.pops.load(Relaxed) == pops
-    }
-
-    /// An element has gone, and its place may be filled anew. The head's lock is held.
-    #[inline]
-    pub(super) fn disturb(&self) {
-        let pops = self.shared.pops.load(Relaxed).wrapping_add(1);
-        // Release pairs with the Acquire in `begin_to_read`: who sees this number sees the length without the element.
-        self.shared.pops.store(pops, Release);
-    }
-
     /// The place of an element, which is below the capacity.
     #[inline]
     pub(super) fn element(&self, index: usize) -> Element<'_, T> {
@@ -191,14 +163,20 @@ impl<'a, T: Pod + Described> Element<'a, T> {
         RawLock::of(self.words[LOCK..].first_chunk().expect("an element begins with them"))
     }
 
-    /// The value, unless it has changed meanwhile.
+    /// The version, before a look at the length, and then at the value.
     #[inline]
-    pub(super) fn try_read(&self) -> Option<T> {
-        // Acquire pairs with the Release in `set`: the value is at least as new as the version.
-        let version = self.words[VERSION].load(Acquire);
+    pub(super) fn begin_to_read(&self) -> u64 {
+        // Acquire pairs with the Release in `set`: the value is at least as new as the version. And with that in `disturb`: whoever sees that the element
+        // has gone reads a length without it, or one behind which another one is there whole.
+        self.words[VERSION].load(Acquire)
+    }
+
+    /// The value at that version, unless it has changed since, or the element has gone.
+    #[inline]
+    pub(super) fn try_read(&self, version: u64) -> Option<T> {
         let value = self.load(version);
-        // Acquire pairs with the Release fence in `set`: if any word above was written by the change after the next, then the version of the next one
-        // is seen below.
+        // Acquire pairs with the Release fences in `set` and `fill`: if any word above was written by the change after the next, or by a push after the
+        // element had gone, then the version that came before that is seen below.
         fence(Acquire);
         (self.words[VERSION].load(Relaxed) == version).then_some(value)
     }
@@ -213,20 +191,29 @@ impl<'a, T: Pod + Described> Element<'a, T> {
     #[inline]
     pub(super) fn set(&self, value: &T) {
         let next = self.words[VERSION].load(Relaxed).wrapping_add(1);
-        // Release: see `try_read`.
+        // See `try_read`.
         fence(Release);
         crash_point!("vec.set.before_value");
         self.store(next, value);
         crash_point!("vec.set.after_value");
-        // Release: see `try_read`.
+        // Release: see `begin_to_read`.
         self.words[VERSION].store(next, Release);
         crash_point!("vec.set.after_version");
+    }
+
+    /// Whoever is looking at the element has to look again: it is not there any more, and its place may be filled anew. The head's lock is held.
+    #[inline]
+    pub(super) fn disturb(&self) {
+        // The same value stays valid, so that it need not be moved.
+        let version = self.words[VERSION].load(Relaxed).wrapping_add(2);
+        // Release: see `begin_to_read`.
+        self.words[VERSION].store(version, Release);
     }
 
     /// Writes the value of an element that is not there yet. The head's lock is held.
     #[inline]
     pub(super) fn fill(&self, value: &T) {
-        // Pairs with the Acquire fence in `Table::is_undisturbed`: the lock has ordered this after whatever went from here.
+        // See `try_read`. The lock has ordered this after the `disturb` of whatever went from here.
         fence(Release);
         self.store(self.words[VERSION].load(Relaxed), value);
     }

@@ -9,19 +9,20 @@
 //! | state of a place | `get` | `set`, `update` | `push` | `pop` |
 //! |---|---|---|---|---|
 //! | at or beyond `len` | nothing | refused, under its lock | the first of them: fills the value that is valid by its `version`, then raises `len` | - |
-//! | below `len` | copies the valid value; again if the version has changed meanwhile, or an element has gone | under its lock: fills the other value, then raises `version` | - | the last of them: under its lock, too, lowers `len`, then raises `pops` |
+//! | below `len` | copies the valid value; again if the version has changed meanwhile | under its lock: fills the other value, then raises `version` | - | the last of them: under its lock, too, lowers `len`, then raises `version` by two |
 //!
 //! Pushes and pops take turns under the lock of the head. A pop waits for whoever is changing the last element; and whoever has its lock and finds the
 //! element there knows that it stays.
 //!
-//! An element that has gone may come back as another one while somebody looks at it, by a push that has not come to its end. So whoever looks asks whether any
-//! has gone since it looked at the length.
+//! An element that has gone may come back as another one while somebody looks at it, by a push that has not come to its end. So its version tells that it has gone,
+//! and whoever looks reads it before the length. No other element disturbs the look: one who looks within its own change has the lock that a look which is disturbed
+//! too often waits for, and nobody else can change the version then.
 //!
 //! # What a death leaves
 //!
 //! * Each change is one store: of `len`, or of the `version`. Before that the vector is as it was, after it as it is to be.
 //! * Perhaps the lock of a dead, which the next one takes over, and a value that is not valid or beyond the length. Where that was the lock of the head, the next
-//!   one raises `pops`, which the dead may not have come to.
+//!   one raises the `version` at `len`, which the dead may not have come to.
 //!
 //! # Garbage
 //!
@@ -98,7 +99,7 @@ impl<T: Pod + Described> SharedVec<T> {
     ///
     /// # Blocking
     ///
-    /// Never, unless a hundred changes of it, or pops, come in between one after the other; then it takes its turn with them. A process that is stopped in the
+    /// Never, unless a hundred changes of it come in between one after the other; then it takes its turn with them. A process that is stopped in the
     /// middle of a change does not matter.
     ///
     /// # Crash safety

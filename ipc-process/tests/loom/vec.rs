@@ -217,3 +217,20 @@ fn behind_one_who_died_popping_nobody_sees_a_torn_element() {
         died
     });
 }
+
+/// One who changes an element may look at it, and at others. Those who pop others must not make it wait for its own change.
+#[test]
+fn who_looks_within_a_change_does_not_wait_for_itself() {
+    explore(2, || {
+        let (_, [changer, popper]) = processes();
+        let vec = Vec::model(3);
+        popper.act();
+        vec.extend_from_slice(&[[1; 2], [2; 2], [3; 2]]).expect("room");
+        let thread = spawn(&changer, {
+            let vec = vec.clone();
+            move || assert_eq!(vec.update(0, |_| get(&vec, 0)).expect("an element"), Some(1))
+        });
+        (2..=3).rev().for_each(|last| assert_eq!(vec.pop().expect("a turn").map(number), Some(last)));
+        thread.join().unwrap();
+    });
+}
