@@ -8,7 +8,7 @@ use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
 use shmkit_core::shim::{AtomicU64, asymmetric, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, nap, settling, wake_all};
+use shmkit_core::wait::{Glance, Site, nap, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
@@ -162,9 +162,8 @@ impl Core {
             if let Some(held) = self.turn.try_lock()? {
                 self.repair();
                 let by_that_of_a_dead = || {
-                    let site = Site::of(self)?;
-                    site.look();
-                    Ok(self.inherit(held.token, |token| site.is_alive(token)))
+                    let glance = Glance::of(self)?;
+                    Ok(self.inherit(held.token, |token| glance.is_alive(token)))
                 };
                 let reading =
                     self.claim(kept, home, held.token).map_or_else(by_that_of_a_dead, |reading| Ok(Some(reading)));
@@ -290,9 +289,8 @@ impl Core {
         };
         let after_death = self.repair();
         let has_left = || {
-            let site = Site::of(self).map_err(Gone::Failed)?;
-            site.look();
-            Ok(self.has_left(|token| site.is_alive(token)))
+            let glance = Glance::of(self).map_err(Gone::Failed)?;
+            Ok(self.has_left(|token| glance.is_alive(token)))
         };
         let alone = self.shut(held).and_then(|()| if self.is_empty() { Ok(true) } else { has_left() });
         let refused = match alone {
