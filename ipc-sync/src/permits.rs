@@ -59,7 +59,7 @@ use shmkit_core::spin::spin;
 use shmkit_core::wait::{Glance, Site, Woken, wake_one};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
-use crate::error::WaitError;
+use crate::error::{WaitError, taken_apart};
 
 /// How many slots there are.
 const SLOTS: usize = if cfg!(ipc_loom) { 4 } else { 64 };
@@ -212,7 +212,7 @@ impl Permits {
     pub fn acquire(&self) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.acquire_contended(None),
+            None => taken_apart(self.acquire_contended(None)),
         }
     }
 
@@ -225,7 +225,7 @@ impl Permits {
     pub fn try_acquire(&self) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.try_acquire_contended(),
+            None => taken_apart(self.try_acquire_contended()),
         }
     }
 
@@ -242,7 +242,7 @@ impl Permits {
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.acquire_contended(Deadline::after(timeout)),
+            None => taken_apart(self.acquire_contended(Deadline::after(timeout))),
         }
     }
 
