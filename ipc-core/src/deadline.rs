@@ -33,6 +33,12 @@ impl Deadline {
         crate::sys::futex::now()
     }
 
+    /// When the kernel's clock ticked last, by which it is not later than now; a fraction of the time to read.
+    #[cfg(not(ipc_loom))]
+    pub(crate) fn last_tick() -> Self {
+        crate::sys::futex::last_tick()
+    }
+
     /// Models have no clock: their deadlines pass when the model says so.
     #[cfg(ipc_loom)]
     pub(crate) fn now() -> Self {

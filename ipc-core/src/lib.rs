@@ -52,12 +52,14 @@ mod wait_any;
 mod array;
 #[cfg(not(ipc_loom))]
 mod attachment;
+mod by_address;
 mod cells;
 mod copy;
 mod described;
 #[cfg(not(ipc_loom))]
 mod directory;
 mod element;
+mod glance;
 #[cfg(not(ipc_loom))]
 mod grants;
 #[cfg(not(ipc_loom))]

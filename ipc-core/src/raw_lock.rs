@@ -66,7 +66,7 @@ use crate::identity::{self, Token};
 use crate::retries::Retries;
 use crate::shim::{AtomicU64, fence, store_load_barrier};
 use crate::spin::spin_briefly;
-use crate::wait::{Site, Woken, nap, settling, wake_one};
+use crate::wait::{Glance, Site, Woken, nap, settling, wake_one};
 use crate::{const_fn, crash_point};
 
 /// Somebody may be asleep.
@@ -177,7 +177,9 @@ impl RawLock {
     /// Those of [`Site::of`].
     #[inline]
     pub fn try_lock(&self) -> Result<Option<Held>, Error> {
-        match self.lock_if_free() {
+        // An exchange that fails takes as long as one that succeeds, and the cache line away from the owner.
+        let is_free = self.owner.load(Relaxed) == 0;
+        match is_free.then(|| self.lock_if_free()).flatten() {
             Some(held) => Ok(Some(held)),
             None => self.try_lock_contended(),
         }
@@ -256,12 +258,11 @@ impl RawLock {
 
     #[cold]
     fn try_lock_contended(&self) -> Result<Option<Held>, Error> {
-        let site = Site::of(self)?;
-        site.look();
+        let glance = Glance::of(self)?;
         let word = self.look();
         Ok(match Token::from_word(word) {
-            Some(owner) if site.is_alive(owner) => None,
-            _ => self.take(word, &site),
+            Some(owner) if glance.is_alive(owner) => None,
+            _ => self.take(word, glance.token()),
         })
     }
 
@@ -335,7 +336,7 @@ impl RawLock {
         if Token::from_word(word).is_some_and(|owner| site.is_alive(owner)) {
             return Ok(None);
         }
-        self.take(word, site).map(Some).ok_or(word)
+        self.take(word, site.token()).map(Some).ok_or(word)
     }
 
     /// The owner, for those who then ask whether it is alive.
@@ -346,13 +347,12 @@ impl RawLock {
     }
 
     /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
-    fn take(&self, word: u64, site: &Site) -> Option<Held> {
-        let mine = site.token().word();
+    fn take(&self, word: u64, token: Token) -> Option<Held> {
         // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
         // pairs with the Acquire in `look`, as in `lock_if_free`.
-        self.owner.compare_exchange(word, mine, AcqRel, Relaxed).ok()?;
+        self.owner.compare_exchange(word, token.word(), AcqRel, Relaxed).ok()?;
         crash_point!("lock.after_take");
-        Some(Held { token: site.token(), after_death: Token::from_word(word).is_some() })
+        Some(Held { token, after_death: Token::from_word(word).is_some() })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::attachment::{Attachment, Participation, Terms};
+use crate::by_address::{Found, Table};
 use crate::config;
 use crate::deadline::Deadline;
 use crate::error::Error;
@@ -42,6 +43,9 @@ struct Entry {
 static REGISTRY: Mutex<Registry> =
     Mutex::new(Registry { attachments: Vec::new(), keepers: Vec::new(), retained: Vec::new() });
 
+/// Its attachments, for those who do not lock it.
+static BY_ADDRESS: Table<Attachment> = Table::new();
+
 /// Locks the registry of this process. Drop no handle of a region meanwhile: that locks it, too.
 pub(crate) fn lock() -> MutexGuard<'static, Registry> {
     REGISTRY.lock().unwrap_or_else(PoisonError::into_inner)
@@ -49,18 +53,42 @@ pub(crate) fn lock() -> MutexGuard<'static, Registry> {
 
 /// The region that `address` lies in.
 pub(crate) fn find(address: usize) -> Option<Arc<Attachment>> {
-    let registry = lock();
-    let after = registry.attachments.partition_point(|entry| entry.start <= address);
-    let entry = registry.attachments[..after].last()?;
-    if address < entry.end { entry.attachment.upgrade() } else { None }
+    lock().entry(address)?.attachment.upgrade()
+}
+
+/// The region around something that is borrowed.
+pub(crate) type Around<'a> = &'a Attachment;
+
+/// The region that `primitive` lies in, without a lock if the process has few regions.
+#[inline]
+pub(crate) fn around<T>(primitive: &T) -> Option<Around<'_>> {
+    const { assert!(size_of::<T>() > 0, "what has no size lies nowhere") }
+    let address = core::ptr::from_ref(primitive).addr();
+    let attachment = match BY_ADDRESS.find(address) {
+        Found::Here(attachment) => attachment,
+        Found::Nowhere => return None,
+        Found::Unknown => look_up(address)?,
+    };
+    // SAFETY: all references to what lies in a region come from handles to it, which keep its attachment alive as long as they are used. `primitive` is one,
+    // to at least a byte there: the entry that was found is that of its region, since none of another one has covered this address since the region was
+    // mapped (see `by_address`).
+    Some(unsafe { &*attachment })
+}
+
+#[cold]
+fn look_up(address: usize) -> Option<*const Attachment> {
+    Some(lock().entry(address)?.attachment.as_ptr())
 }
 
 /// The token of this process. Before its first use, and in a forked child, this draws one: after every region that the process
 /// has (inherited) has been attached to under it, it is put in force.
+#[inline]
 pub(crate) fn ensure_token() -> Result<Token, Error> {
-    if let Some(token) = identity::current() {
-        return Ok(token);
-    }
+    identity::current().map_or_else(introduce, Ok)
+}
+
+#[cold]
+fn introduce() -> Result<Token, Error> {
     // Handles found on the way are dropped after the registry is unlocked.
     let mut handles = Vec::new();
     let mut registry = lock();
@@ -205,6 +233,7 @@ impl Registry {
     pub(crate) fn remove(&mut self, attachment: &Attachment) {
         let start = attachment.region().addresses().start;
         self.attachments.retain(|entry| entry.start != start);
+        self.publish();
     }
 
     /// Lets all later locks be held under a token that this process, whose token is `own`, never had in a region that it is
@@ -231,6 +260,18 @@ impl Registry {
             attachment: Arc::downgrade(attachment),
         };
         self.attachments.insert(at, entry);
+        self.publish();
+    }
+
+    /// What covers `address`.
+    fn entry(&self, address: usize) -> Option<&Entry> {
+        let after = self.attachments.partition_point(|entry| entry.start <= address);
+        self.attachments[..after].last().filter(|entry| address < entry.end)
+    }
+
+    /// Lets those who do not lock the registry know of a change of the attachments.
+    fn publish(&self) {
+        BY_ADDRESS.fill(self.attachments.iter().map(|entry| (entry.start..entry.end, entry.attachment.as_ptr())));
     }
 
     /// The token that was drawn for this process, or a new one.
@@ -243,6 +284,7 @@ impl Registry {
         self.keepers.drain(..).for_each(core::mem::forget);
         self.retained.drain(..).for_each(|(_, of_parent)| of_parent.forget());
         self.attachments.retain(|entry| entry.attachment.strong_count() > 0);
+        self.publish();
         proof::prepare();
         let token = loop {
             let mut random = [0];

@@ -12,7 +12,7 @@
 //! belongs to it. The order of 2 and 3 matters: a death in between makes the wait return at once.
 //!
 //! [`Site::wait_for`] is this loop. [`wait_any`](crate::wait_any) is the same for several primitives at once, which may lie in several regions; for that,
-//! each of them is a [`Source`].
+//! each of them is a [`Source`]. What only tries, and does not wait, takes a [`Glance`], reads the word, and asks that.
 //!
 //! # Primitives of your own
 //!
@@ -103,6 +103,7 @@ use std::sync::Weak;
 use crate::attachment::Attachment;
 use crate::deadline::Deadline;
 use crate::error::Error;
+pub use crate::glance::Glance;
 use crate::identity::{self, Token};
 use crate::participants::News;
 #[cfg(not(ipc_loom))]
@@ -211,10 +212,8 @@ impl Site {
     pub(crate) fn at(address: usize) -> Result<Self, Error> {
         let token = ensure_token()?;
         let region = find(address);
-        #[cfg(not(ipc_loom))]
-        if let Some(kept_out) = region.as_ref().filter(|region| region.place().is_none()) {
-            // Hostile peers had filled the table when this process was forked.
-            crate::registry::join(kept_out, token)?;
+        if let Some(region) = &region {
+            come_in(region, token)?;
         }
         let news = region.as_deref().map(|region| NewsOf(NonNull::from(region.news())));
         Ok(Self { token, region, news, since: Deadline::now() })
@@ -268,14 +267,8 @@ impl Site {
     /// without a keeper hears of deaths only when it looks for them, so it does. With a keeper it does so once in a second, as those
     /// who wait do.
     pub fn look(&self) {
-        let Some(region) = &self.region else {
-            return;
-        };
-        if !region.has_keeper() {
-            // How long that takes, hostile peers have a say in.
-            let _ = (region.is_trusted() || region.is_look_due(NO_KEEPER)) && region.sweep();
-        } else if crate::config::get().safety_net {
-            look_if_due(region, NET);
+        if let Some(region) = &self.region {
+            look(region);
         }
     }
 
@@ -432,6 +425,28 @@ pub(crate) fn sleep(
 /// Whether `is_so` is true of any of the regions; all are asked.
 fn any(regions: &[(&Arc<Attachment>, Epoch)], is_so: impl Fn(&Attachment) -> bool) -> bool {
     regions.iter().fold(false, |any, (region, _)| is_so(region) || any)
+}
+
+/// Makes this process, whose token is `token`, take part in `region` if it could not when it was forked: hostile peers had filled the table.
+#[inline]
+pub(crate) fn come_in(region: &Attachment, token: Token) -> Result<(), Error> {
+    #[cfg(not(ipc_loom))]
+    if region.place().is_none() {
+        return crate::registry::join(region, token);
+    }
+    let _ = (region, token);
+    Ok(())
+}
+
+/// See [`Site::look`].
+#[inline]
+pub(crate) fn look(region: &Attachment) {
+    if !region.has_keeper() {
+        // How long that takes, hostile peers have a say in.
+        let _ = (region.is_trusted() || region.is_look_due(NO_KEEPER)) && region.sweep();
+    } else if crate::config::get().safety_net {
+        look_if_due(region, NET);
+    }
 }
 
 /// Looks for deaths if nobody in this process has done so for `time`; says whether there were any. That is no rescue: the news may be

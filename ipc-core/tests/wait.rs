@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use shmkit_core::identity::Token;
 use shmkit_core::raw_lock::{NotHeld, RawLock};
-use shmkit_core::wait::{Site, Woken, wake_all, wake_one};
+use shmkit_core::wait::{Glance, Site, Woken, wake_all, wake_one};
 use shmkit_core::{Deadline, Region};
 
 const LONG: Duration = Duration::from_secs(20);
@@ -118,4 +118,27 @@ fn a_lock_outside_of_any_region_wakes_those_who_wait_and_is_never_taken_over() {
 fn waking_a_word_that_nobody_waits_on_does_nothing() {
     wake_one(&AtomicU32::new(0));
     wake_all(&AtomicU64::new(0));
+}
+
+/// Whether somebody who was never there is alive where `primitive` lies: so it is outside any region.
+fn is_outside(primitive: &AtomicU64) -> bool {
+    let nobody = Token::from_word(1 << 40).expect("an identity");
+    Glance::of(primitive).expect("a participant").is_alive(nobody)
+}
+
+#[test]
+fn a_glance_knows_each_of_many_regions_also_after_some_have_gone_and_others_come() {
+    let some = |count: usize| {
+        let region = || Region::anonymous(4096).expect("a region");
+        (0..count).map(|_| region().insert("word", AtomicU64::new(0)).expect("room")).collect::<Vec<_>>()
+    };
+    let outside = AtomicU64::new(0);
+    let mut words = some(20);
+    let before = words.iter().any(|word| is_outside(word));
+    let kept = words.split_off(13);
+    drop(words);
+    let others = some(10);
+
+    assert!(!before && is_outside(&outside));
+    assert!(!kept.iter().chain(&others).any(|word| is_outside(word)));
 }

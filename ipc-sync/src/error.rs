@@ -145,3 +145,11 @@ impl From<Error> for WaitError {
         Self::Failed(error)
     }
 }
+
+/// What a rare path has returned, taken apart and put together again: returned as it is, it would have the usual result go through the memory that it is
+/// returned in.
+#[inline]
+#[expect(clippy::needless_question_mark, reason = "this is what the function is for")]
+pub(crate) fn taken_apart<T, E>(rare: Result<T, E>) -> Result<T, E> {
+    Ok(rare?)
+}

@@ -56,10 +56,10 @@ use std::time::Instant;
 use shmkit_core::identity::{self, Token};
 use shmkit_core::shim::{AtomicU32, AtomicU64, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, Woken, wake_one};
+use shmkit_core::wait::{Glance, Site, Woken, wake_one};
 use shmkit_core::{Deadline, Described, Error, Fingerprint, ShmSafe, const_fn, crash_point};
 
-use crate::error::WaitError;
+use crate::error::{WaitError, taken_apart};
 
 /// How many slots there are.
 const SLOTS: usize = if cfg!(ipc_loom) { 4 } else { 64 };
@@ -212,7 +212,7 @@ impl Permits {
     pub fn acquire(&self) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.acquire_contended(None),
+            None => taken_apart(self.acquire_contended(None)),
         }
     }
 
@@ -225,7 +225,7 @@ impl Permits {
     pub fn try_acquire(&self) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.try_acquire_contended(),
+            None => taken_apart(self.try_acquire_contended()),
         }
     }
 
@@ -242,7 +242,7 @@ impl Permits {
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<Permit<'_>, WaitError> {
         match self.take_last() {
             Some(permit) => Ok(permit),
-            None => self.acquire_contended(Deadline::after(timeout)),
+            None => taken_apart(self.acquire_contended(Deadline::after(timeout))),
         }
     }
 
@@ -264,15 +264,12 @@ impl Permits {
 
     /// How many permits nobody alive holds. May be outdated when it returns.
     pub fn available(&self) -> u32 {
-        let site = Site::of(self).ok();
-        if let Some(site) = &site {
-            site.look();
-        }
+        let glance = Glance::of(self).ok();
         let is_held = |slot: &AtomicU64| {
             // Acquire pairs with the Release in `take`: the holder is among the participants.
             let holder = Token::from_word(slot.load(Acquire));
-            // Without a site there is no telling who is dead.
-            holder.is_some_and(|holder| site.as_ref().is_none_or(|site| site.is_alive(holder)))
+            // Without it there is no telling who is dead.
+            holder.is_some_and(|holder| glance.as_ref().is_none_or(|glance| glance.is_alive(holder)))
         };
         self.in_use().iter().filter(|slot| !is_held(slot)).count() as u32
     }
@@ -301,15 +298,15 @@ impl Permits {
     }
 
     /// Takes any slot that is free, or whose holder is dead by the word of `is_alive`.
-    fn take_any(&self, site: &Site, is_alive: impl Fn(Token) -> bool) -> Option<Permit<'_>> {
-        self.slots_from_start(site.token()).find_map(|(index, slot)| {
+    fn take_any(&self, token: Token, is_alive: impl Fn(Token) -> bool) -> Option<Permit<'_>> {
+        self.slots_from_start(token).find_map(|(index, slot)| {
             // SeqCst: one who is about to sleep has marked the gate before. It also is the Acquire that pairs with the Release in `take`:
             // a holder that is seen here is among the participants.
             let word = slot.load(SeqCst);
             if Token::from_word(word).is_some_and(&is_alive) {
                 return None;
             }
-            self.take(slot, index, word, site.token())
+            self.take(slot, index, word, token)
         })
     }
 
@@ -338,10 +335,9 @@ impl Permits {
         if let Some(permit) = self.take_free() {
             return Ok(permit);
         }
-        let site = Site::of(self)?;
+        let glance = Glance::of(self)?;
         self.check()?;
-        site.look();
-        self.take_any(&site, |holder| site.is_alive(holder)).ok_or(WaitError::WouldBlock)
+        self.take_any(glance.token(), |holder| glance.is_alive(holder)).ok_or(WaitError::WouldBlock)
     }
 
     #[cold]
@@ -367,7 +363,7 @@ impl Permits {
             crash_point!("permits.acquire.after_waiting");
             // Between the gate and the slots; the other side is in `drop`.
             store_load_barrier();
-            if let Some(permit) = self.take_any(&site, |holder| site.is_alive(holder)) {
+            if let Some(permit) = self.take_any(site.token(), |holder| site.is_alive(holder)) {
                 if has_slept {
                     // This thread may have been woken for one permit, while others were dropped that woke nobody.
                     self.pass_on();

@@ -147,6 +147,7 @@ unsafe impl HostileSafe for UntrustedEvent {}
 
 impl UntrustedSemaphore {
     /// See [`Semaphore::try_acquire`].
+    #[inline]
     #[must_use = "there may have been no permit"]
     pub fn try_acquire(&self) -> bool {
         self.0.try_acquire()
@@ -157,6 +158,7 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As there; [`WaitError::Failed`] also if somebody scribbles on it.
+    #[inline]
     pub fn acquire_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.0.acquire_timeout(timeout)
     }
@@ -166,11 +168,13 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As for [`acquire_timeout`](Self::acquire_timeout).
+    #[inline]
     pub fn acquire_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
         self.0.acquire_deadline(deadline)
     }
 
     /// See [`Semaphore::try_acquire_many`].
+    #[inline]
     #[must_use = "there may have been too few permits"]
     pub fn try_acquire_many(&self, n: u32) -> bool {
         self.0.try_acquire_many(n)
@@ -181,6 +185,7 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As for [`acquire_timeout`](Self::acquire_timeout).
+    #[inline]
     pub fn acquire_many_timeout(&self, n: u32, timeout: Duration) -> Result<(), WaitError> {
         self.0.acquire_many_timeout(n, timeout)
     }
@@ -199,6 +204,7 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As there.
+    #[inline]
     pub fn release(&self) -> Result<(), SemaphoreError> {
         self.0.release()
     }
@@ -208,11 +214,13 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As there.
+    #[inline]
     pub fn release_many(&self, n: u32) -> Result<(), SemaphoreError> {
         self.0.release_many(n)
     }
 
     /// See [`Semaphore::available`].
+    #[inline]
     pub fn available(&self) -> u32 {
         self.0.available()
     }
@@ -220,21 +228,25 @@ impl UntrustedSemaphore {
 
 impl UntrustedEvent {
     /// See [`Event::set`].
+    #[inline]
     pub fn set(&self) {
         self.0.set();
     }
 
     /// See [`Event::reset`].
+    #[inline]
     pub fn reset(&self) {
         self.0.reset();
     }
 
     /// See [`Event::is_set`].
+    #[inline]
     pub fn is_set(&self) -> bool {
         self.0.is_set()
     }
 
     /// See [`Event::try_wait`].
+    #[inline]
     pub fn try_wait(&self) -> bool {
         self.0.try_wait()
     }
@@ -244,6 +256,7 @@ impl UntrustedEvent {
     /// # Errors
     ///
     /// As there; [`WaitError::Failed`] also if somebody scribbles on it.
+    #[inline]
     pub fn wait_timeout(&self, timeout: Duration) -> Result<(), WaitError> {
         self.0.wait_timeout(timeout)
     }
@@ -253,6 +266,7 @@ impl UntrustedEvent {
     /// # Errors
     ///
     /// As for [`wait_timeout`](Self::wait_timeout).
+    #[inline]
     pub fn wait_deadline(&self, deadline: Instant) -> Result<(), WaitError> {
         self.0.wait_deadline(deadline)
     }

@@ -12,9 +12,9 @@ pub mod futex;
 pub mod model;
 
 #[cfg(not(ipc_loom))]
-pub use core::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 #[cfg(ipc_loom)]
-pub use loom::sync::atomic::{AtomicU32, AtomicU64, fence};
+pub use loom::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, fence};
 
 /// One step of a spin loop.
 #[inline]

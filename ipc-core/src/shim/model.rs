@@ -8,6 +8,8 @@
 //! ([`Process::keep`]): the real one sleeps by raw addresses, for many regions.
 
 use core::cell::RefCell;
+use core::marker::PhantomData;
+use core::ops::{Deref, Range};
 use core::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::Arc;
 
@@ -16,6 +18,7 @@ use loom::sync::Mutex;
 use super::crash;
 use super::futex::{self, FutexWord};
 use super::{AtomicU32, AtomicU64};
+use crate::by_address::{Found, Table};
 use crate::crash_point;
 use crate::error::Error;
 use crate::identity::Token;
@@ -65,6 +68,48 @@ pub(crate) fn random(words: &mut [u64]) -> Result<(), Error> {
 /// Every primitive of a model lies in the region of whoever uses it.
 pub(crate) fn find(_address: usize) -> Option<Arc<Attachment>> {
     Some(actor()?.region)
+}
+
+/// The same for those who do not wait.
+pub(crate) fn around<T>(_primitive: &T) -> Option<Around<'_>> {
+    Some(Around(actor()?.region, PhantomData))
+}
+
+/// The table of regions by address, with a number in the place of each region.
+#[derive(Debug)]
+pub struct Numbers(Table<u8>);
+
+impl Numbers {
+    /// One without any.
+    #[allow(clippy::new_without_default, reason = "made by models only")]
+    pub fn new() -> Self {
+        Self(Table::new())
+    }
+
+    /// See `Table::fill`.
+    pub fn fill(&self, all: &[(Range<usize>, usize)]) {
+        self.0.fill(all.iter().map(|(range, number)| (range.clone(), core::ptr::without_provenance(*number))));
+    }
+
+    /// The number at `address`, 0 where there is nothing; `None` if that is not known.
+    pub fn find(&self, address: usize) -> Option<usize> {
+        match self.0.find(address) {
+            Found::Here(number) => Some(number.addr()),
+            Found::Nowhere => Some(0),
+            Found::Unknown => None,
+        }
+    }
+}
+
+/// The region around something that is borrowed. A process may end within its `'a`, so this keeps the region by itself.
+pub(crate) struct Around<'a>(Arc<Attachment>, PhantomData<&'a ()>);
+
+impl Deref for Around<'_> {
+    type Target = Attachment;
+
+    fn deref(&self) -> &Attachment {
+        &self.0
+    }
 }
 
 /// What a model has in the place of a mapped region.

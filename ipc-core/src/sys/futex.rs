@@ -148,10 +148,19 @@ fn earlier(a: Option<Deadline>, b: Option<Deadline>) -> Option<Deadline> {
 
 /// The monotonic clock, now.
 pub(crate) fn now() -> Deadline {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `now` is a timespec to write to; CLOCK_MONOTONIC always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    Deadline { seconds: now.tv_sec, nanoseconds: now.tv_nsec }
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// The time of that clock at the kernel's last tick.
+pub(crate) fn last_tick() -> Deadline {
+    read(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+fn read(clock: libc::clockid_t) -> Deadline {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a timespec to write to; both clocks always exist.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    Deadline { seconds: time.tv_sec, nanoseconds: time.tv_nsec }
 }
 
 fn timespec(deadline: Deadline) -> libc::timespec {

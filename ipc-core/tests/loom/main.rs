@@ -8,6 +8,7 @@
 
 #![cfg(ipc_loom)]
 
+mod by_address;
 mod deaths;
 mod lock;
 mod roster;

@@ -8,12 +8,13 @@ use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::{Held, NotHeld};
 use shmkit_core::shim::{AtomicU64, asymmetric, store_load_barrier};
 use shmkit_core::spin::spin;
-use shmkit_core::wait::{Site, nap, settling, wake_all};
+use shmkit_core::wait::{Glance, Site, nap, settling, wake_all};
 use shmkit_core::{Deadline, Error, crash_point};
 
 use super::hints;
 use super::kept::Kept;
 use super::layout::{BIASED, CELLS, CLOSING, Core, IDLE, OPEN, SLOTS, WAITING, WRITING, is_open};
+use crate::error::taken_apart;
 
 /// The time between two looks of a reader that waits for the turn of an asymmetric lock: about that of a barrier. A shorter sleep would end between two ticks of the
 /// kernel's clock, which makes it dearer.
@@ -31,7 +32,7 @@ pub(super) struct Reading<'a> {
 /// A writer that is in.
 #[derive(Debug)]
 pub(super) struct Writing {
-    pub(super) held: Held,
+    pub(super) token: Token,
     /// Another writer had died in there.
     pub(super) after_death: bool,
 }
@@ -162,9 +163,8 @@ impl Core {
             if let Some(held) = self.turn.try_lock()? {
                 self.repair();
                 let by_that_of_a_dead = || {
-                    let site = Site::of(self)?;
-                    site.look();
-                    Ok(self.inherit(held.token, |token| site.is_alive(token)))
+                    let glance = Glance::of(self)?;
+                    Ok(self.inherit(held.token, |token| glance.is_alive(token)))
                 };
                 let reading =
                     self.claim(kept, home, held.token).map_or_else(by_that_of_a_dead, |reading| Ok(Some(reading)));
@@ -269,8 +269,39 @@ impl Core {
 
     #[inline]
     pub(super) fn write(&self, deadline: Option<Deadline>) -> Result<Writing, NotHeld> {
+        let Some(held) = self.turn.lock_if_free() else {
+            return taken_apart(self.write_slow(None, deadline));
+        };
+        if self.gate.load(Relaxed) == OPEN && !self.is_asymmetric() {
+            self.close();
+            if self.is_empty() {
+                self.begin();
+                return Ok(Writing { token: held.token, after_death: false });
+            }
+            return taken_apart(self.write_after_readers(held, deadline));
+        }
+        taken_apart(self.write_slow(Some(held), deadline))
+    }
+
+    /// The same for somebody who has the turn and has shut the gate.
+    #[cold]
+    fn write_after_readers(&self, held: Held, deadline: Option<Deadline>) -> Result<Writing, NotHeld> {
+        if let Err(gone) = self.wait_for_readers(held, deadline) {
+            self.give_up(gone, held)?;
+            return self.write_slow(None, deadline);
+        }
+        self.begin();
+        Ok(Writing { token: held.token, after_death: false })
+    }
+
+    /// The same with all that may be in the way, for somebody who may have the turn already.
+    #[cold]
+    fn write_slow(&self, mut turn: Option<Held>, deadline: Option<Deadline>) -> Result<Writing, NotHeld> {
         loop {
-            let held = self.turn.lock(deadline)?;
+            let held = match turn.take() {
+                Some(held) => held,
+                None => self.turn.lock(deadline)?,
+            };
             let after_death = self.repair();
             let alone = self
                 .shut(held)
@@ -280,7 +311,7 @@ impl Core {
                 continue;
             }
             self.begin();
-            return Ok(Writing { held, after_death });
+            return Ok(Writing { token: held.token, after_death });
         }
     }
 
@@ -290,41 +321,39 @@ impl Core {
         };
         let after_death = self.repair();
         let has_left = || {
-            let site = Site::of(self).map_err(Gone::Failed)?;
-            site.look();
-            Ok(self.has_left(|token| site.is_alive(token)))
+            let glance = Glance::of(self).map_err(Gone::Failed)?;
+            Ok(self.has_left(|token| glance.is_alive(token)))
         };
         let alone = self.shut(held).and_then(|()| if self.is_empty() { Ok(true) } else { has_left() });
         let refused = match alone {
             Ok(true) => {
                 self.begin();
-                return Ok(Some(Writing { held, after_death }));
+                return Ok(Some(Writing { token: held.token, after_death }));
             }
             Err(Gone::Failed(error)) => Err(error),
             Ok(false) | Err(_) => Ok(None),
         };
-        self.unwrite(held);
+        self.unwrite(held.token);
         refused
     }
 
     /// Goes out.
     #[inline]
-    pub(super) fn unwrite(&self, held: Held) {
-        if held.is_own() {
+    pub(super) fn unwrite(&self, token: Token) {
+        if identity::is_own(token) {
             crash_point!("rwlock.write.before_open");
-            self.open(held);
+            self.open(held(token));
         }
     }
 
     /// Makes the writer a reader, with no other writer in between.
-    pub(super) fn downgrade(&self, held: Held) -> Reading<'_> {
-        let token = held.token;
-        if held.is_own() {
+    pub(super) fn downgrade(&self, token: Token) -> Reading<'_> {
+        if identity::is_own(token) {
             crash_point!("rwlock.downgrade.before_claim");
             // It was 0 when this writer came in, and only a writer that is in takes it. The next writer sees it by the turn.
             self.downgraded.store(token.word(), Relaxed);
             crash_point!("rwlock.downgrade.after_claim");
-            self.open(held);
+            self.open(held(token));
         }
         Reading { cell: &self.downgraded, token, then: 0 }
     }
@@ -335,11 +364,17 @@ impl Core {
         if self.is_asymmetric() {
             self.end_bias(held)?;
         }
+        self.close();
+        Ok(())
+    }
+
+    /// Shuts a gate that is not BIASED.
+    #[inline]
+    fn close(&self) {
         // SeqCst as in `read_by`.
         self.gate.swap(CLOSING, SeqCst);
         crash_point!("rwlock.write.after_shut");
         store_load_barrier();
-        Ok(())
     }
 
     /// Has handles come in as all others do: whichever came in by a plain store is seen from here on, and none does any more until the gate is BIASED again. They need not wait meanwhile.
@@ -377,10 +412,14 @@ impl Core {
     }
 
     /// Whether nobody reads, and no handle keeps a cell. The gate is shut.
-    #[inline]
     fn is_empty(&self) -> bool {
         // SeqCst as in `read_by`. Acquire as in `has_left`.
-        self.cells().fold(0, |all, cell| all | cell.load(SeqCst)) == 0
+        let or = |all: u64, cell: &AtomicU64| all | cell.load(SeqCst);
+        // Four at a time: in a single chain each would wait for the one before.
+        let fours = self.cells.chunks_exact(4);
+        let rest = fours.remainder().iter().chain([&self.downgraded]).fold(0, or);
+        let each = fours.fold([0; 4], |all, four| core::array::from_fn(|i| or(all[i], &four[i])));
+        each.iter().fold(rest, |all, one| all | one) == 0
     }
 
     /// Whether nobody reads. The gate is shut.
@@ -492,4 +531,10 @@ impl Core {
     fn address(&self) -> usize {
         core::ptr::from_ref(self).addr()
     }
+}
+
+/// The turn, as a writer that is in has it.
+#[inline]
+fn held(token: Token) -> Held {
+    Held { token, after_death: false }
 }

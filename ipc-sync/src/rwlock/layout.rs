@@ -61,7 +61,7 @@ pub(super) struct Core {
     /// made, and then by this handle alone, token and back, and -> 0 in the end. The token of a dead: -> 0 or another token by whoever has the turn, or
     /// another token with IDLE by whoever makes a handle. Garbage: a token of nobody is that of a dead; one of somebody alive is a reader who does not leave
     /// before it dies, or with IDLE a cell that is of no use until then.
-    cells: [AtomicU64; CELLS],
+    pub(super) cells: [AtomicU64; CELLS],
 }
 
 #[cfg(not(ipc_loom))]

@@ -122,6 +122,7 @@ use core::time::Duration;
 use std::time::Instant;
 
 use bytemuck::Pod;
+use shmkit_core::identity::{self, Token};
 use shmkit_core::raw_lock::NotHeld;
 use shmkit_core::{Deadline, Described, Fingerprint, ShmSafe, const_fn};
 
@@ -233,7 +234,7 @@ pub struct RwLockReadGuard<'a, T: Pod> {
 #[must_use = "if unused the lock is given back at once"]
 pub struct RwLockWriteGuard<'a, T: Pod> {
     lock: &'a RwLock<T>,
-    writing: Writing,
+    token: Token,
     was_panicking: bool,
     /// Guards stay in their thread.
     _not_send: PhantomData<*const ()>,
@@ -427,10 +428,9 @@ impl<T: Pod> RwLock<T> {
 
     #[inline]
     fn write_guard(&self, writing: Writing) -> LockResult<RwLockWriteGuard<'_, T>> {
-        let after_death = writing.after_death;
         let was_panicking = std::thread::panicking();
-        let guard = RwLockWriteGuard { lock: self, writing, was_panicking, _not_send: PhantomData };
-        if after_death || self.core.poison.is_set() { Err(self.poisoned(guard)) } else { Ok(guard) }
+        let guard = RwLockWriteGuard { lock: self, token: writing.token, was_panicking, _not_send: PhantomData };
+        if writing.after_death || self.core.poison.is_set() { Err(self.poisoned(guard)) } else { Ok(guard) }
     }
 
     #[cold]
@@ -474,7 +474,7 @@ impl<'a, T: Pod> RwLockWriteGuard<'a, T> {
     pub fn downgrade(guard: Self) -> RwLockReadGuard<'a, T> {
         let lock = guard.lock;
         guard.note_panic();
-        let reading = lock.core.downgrade(guard.writing.held);
+        let reading = lock.core.downgrade(guard.token);
         // What it would give back has been given back.
         core::mem::forget(guard);
         RwLockReadGuard { lock, reading, _not_send: PhantomData }
@@ -483,7 +483,7 @@ impl<'a, T: Pod> RwLockWriteGuard<'a, T> {
     /// Poisons the lock if this is the end of the guard by a panic.
     #[inline]
     fn note_panic(&self) {
-        if !self.was_panicking && std::thread::panicking() && self.writing.held.is_own() {
+        if !self.was_panicking && std::thread::panicking() && identity::is_own(self.token) {
             self.lock.core.poison.note_panic();
         }
     }
@@ -528,7 +528,7 @@ impl<T: Pod> Drop for RwLockWriteGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         self.note_panic();
-        self.lock.core.unwrite(self.writing.held);
+        self.lock.core.unwrite(self.token);
     }
 }
 
