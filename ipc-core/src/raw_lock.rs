@@ -190,10 +190,10 @@ impl RawLock {
     /// Gives the lock up. In a process that did not take it (a forked child of the owner) this does nothing.
     #[inline]
     pub fn unlock(&self, held: Held) {
+        crash_point!("lock.unlock.before_store");
         if !held.is_own() {
             return;
         }
-        crash_point!("lock.unlock.before_store");
         // Release pairs with the Acquire of the next locker.
         self.owner.store(0, Release);
         crash_point!("lock.unlock.after_store");
@@ -339,6 +339,10 @@ impl RawLock {
 
     /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
     fn take(&self, word: u64, site: &Site) -> Option<Held> {
+        if !site.is_own() {
+            // A signal handler has forked since the site was found.
+            return None;
+        }
         let mine = site.token().word();
         // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
         // pairs with the Acquire in `look`, as in `lock_if_free`.
