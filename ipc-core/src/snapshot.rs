@@ -181,8 +181,8 @@ impl<T: Pod> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Only in a forked child that could not attach to a region it inherited, such as [`Error::TooManyParticipants`]; nothing was
-    /// written then.
+    /// Only in a forked child: one that could not attach to a region it inherited, such as [`Error::TooManyParticipants`], and [`Error::Forked`] in one that
+    /// a signal handler has forked in here. Nothing was written then.
     #[inline]
     pub fn write(&self, value: T) -> Result<()> {
         Turn::take(self)?.publish(&value)
@@ -201,7 +201,7 @@ impl<T: Pod> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`write`](Self::write); [`Error::Forked`] in a child that `change` has forked, in which nothing was written: the turn is
+    /// Those of [`write`](Self::write); [`Error::Forked`] also in a child that `change` has forked, in which nothing was written: the turn is
     /// its parent's.
     ///
     /// # Panics
