@@ -200,10 +200,10 @@ impl RawLock {
     /// Gives the lock up. In a process that did not take it (a forked child of the owner) this does nothing.
     #[inline]
     pub fn unlock(&self, held: Held) {
+        crash_point!("lock.unlock.before_store");
         if !held.is_own() {
             return;
         }
-        crash_point!("lock.unlock.before_store");
         // Release pairs with the Acquire of the next locker.
         self.owner.store(0, Release);
         crash_point!("lock.unlock.after_store");
@@ -348,6 +348,10 @@ impl RawLock {
 
     /// Takes a lock that is free (`word` without an owner), or whose owner is proven dead.
     fn take(&self, word: u64, token: Token) -> Option<Held> {
+        if !identity::is_own(token) {
+            // A signal handler has forked since it was asked who this is.
+            return None;
+        }
         // Acquire pairs with the Release in `unlock`; what a dead owner wrote is visible since its death was confirmed. Release
         // pairs with the Acquire in `look`, as in `lock_if_free`.
         self.owner.compare_exchange(word, token.word(), AcqRel, Relaxed).ok()?;

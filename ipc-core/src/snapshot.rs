@@ -181,13 +181,11 @@ impl<T: Pod> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Only in a forked child that could not attach to a region it inherited, such as [`Error::TooManyParticipants`]; nothing was
-    /// written then.
+    /// Only in a forked child: one that could not attach to a region it inherited, such as [`Error::TooManyParticipants`], and [`Error::Forked`] in one that
+    /// a signal handler has forked in here. Nothing was written then.
     #[inline]
     pub fn write(&self, value: T) -> Result<()> {
-        let turn = Turn::take(self)?;
-        turn.publish(&value);
-        Ok(())
+        Turn::take(self)?.publish(&value)
     }
 
     /// Changes the value by `change`, which gets a copy of it; no write of others comes in between.
@@ -203,7 +201,7 @@ impl<T: Pod> Snapshot<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`write`](Self::write); [`Error::Forked`] in a child that `change` has forked, in which nothing was written: the turn is
+    /// Those of [`write`](Self::write); [`Error::Forked`] also in a child that `change` has forked, in which nothing was written: the turn is
     /// its parent's.
     ///
     /// # Panics
@@ -214,10 +212,7 @@ impl<T: Pod> Snapshot<T> {
         // Relaxed, here and in the copy: the lock orders it after the last write.
         let mut value = self.copy(self.version.load(Relaxed)).load();
         let result = change(&mut value);
-        if !turn.held.is_own() {
-            return Err(Error::Forked);
-        }
-        turn.publish(&value);
+        turn.publish(&value)?;
         Ok(result)
     }
 
@@ -253,7 +248,10 @@ impl<'a, T: Pod> Turn<'a, T> {
     }
 
     #[inline]
-    fn publish(&self, value: &T) {
+    fn publish(&self, value: &T) -> Result<()> {
+        if !self.held.is_own() {
+            return Err(Error::Forked);
+        }
         // Nobody else changes it: the lock is held.
         let version = self.cell.version.load(Relaxed);
         let next = version.wrapping_add(1);
@@ -266,6 +264,7 @@ impl<'a, T: Pod> Turn<'a, T> {
         // Release pairs with the Acquire in `try_read`: whoever sees the version sees the words.
         self.cell.version.store(next, Release);
         crash_point!("snapshot.write.after_publish");
+        Ok(())
     }
 }
 

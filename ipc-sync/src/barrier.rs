@@ -499,6 +499,10 @@ impl Party<'_> {
         seat.arrived.swap(arrival(turn), SeqCst);
         store_load_barrier();
         crash_point!("barrier.wait.after_arrival");
+        if !self.site.is_own() {
+            // A child that a signal handler has forked since: its parent ends the turn, and leads it.
+            return Err(BarrierError::NotJoined);
+        }
         Ok(if barrier.all_arrived(turn) && barrier.complete(turn) { None } else { Some(turn) })
     }
 

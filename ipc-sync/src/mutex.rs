@@ -238,7 +238,9 @@ impl<T: Pod> Mutex<T> {
     fn poisoned(guard: MutexGuard<'_, T>) -> LockError<MutexGuard<'_, T>> {
         if guard.held.after_death {
             crash_point!("mutex.lock.before_poison");
-            guard.mutex.poison.note_death();
+            if guard.held.is_own() {
+                guard.mutex.poison.note_death();
+            }
         }
         match guard.mutex.poison.cause() {
             Ok(cause) => LockError::Poisoned { guard, cause },

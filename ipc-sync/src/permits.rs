@@ -293,7 +293,9 @@ impl Permits {
     fn take_free(&self) -> Option<Permit<'_>> {
         let token = identity::current()?;
         self.slots_from_start(token).find_map(|(index, slot)| {
-            if slot.load(Relaxed) == FREE { self.take(slot, index, FREE, token) } else { None }
+            // Each time anew: a signal handler may have forked.
+            let is_to_be_had = slot.load(Relaxed) == FREE && identity::is_own(token);
+            if is_to_be_had { self.take(slot, index, FREE, token) } else { None }
         })
     }
 
@@ -303,7 +305,8 @@ impl Permits {
             // SeqCst: one who is about to sleep has marked the gate before. It also is the Acquire that pairs with the Release in `take`:
             // a holder that is seen here is among the participants.
             let word = slot.load(SeqCst);
-            if Token::from_word(word).is_some_and(&is_alive) {
+            // As in `take_free`.
+            if Token::from_word(word).is_some_and(&is_alive) || !identity::is_own(token) {
                 return None;
             }
             self.take(slot, index, word, token)

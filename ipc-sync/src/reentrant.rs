@@ -339,6 +339,10 @@ impl<T> ReentrantMutex<T> {
     #[inline]
     fn own<G>(&self, held: Held) -> Result<Held, LockError<G>> {
         crash_point!("reentrant.lock.before_owner");
+        if !held.is_own() {
+            // A child that a signal handler has forked since: the note is to be its parent's.
+            return Ok(held);
+        }
         // Not before the lock is held: while it is waited for, a signal handler may fork, and the child's thread has another id.
         match thread_id() {
             Ok(me) => {
@@ -371,7 +375,9 @@ impl<T> ReentrantMutex<T> {
     fn poisoned(guard: ReentrantMutexGuard<'_, T>) -> LockError<ReentrantMutexGuard<'_, T>> {
         if guard.held.after_death {
             crash_point!("reentrant.lock.before_poison");
-            guard.mutex.poison.note_death();
+            if guard.held.is_own() {
+                guard.mutex.poison.note_death();
+            }
         }
         match guard.mutex.poison.cause() {
             Ok(cause) => LockError::Poisoned { guard, cause },

@@ -31,10 +31,15 @@ pub(crate) fn signal_thread(pid: u32, thread: u32, signal: i32) -> bool {
 /// Installs a handler that does nothing, without SA_RESTART, so that system calls end with EINTR.
 pub(crate) fn interrupt_on(signal: i32) {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: zeroes are a sigaction, and the handler does nothing.
+    handle(signal, nothing);
+}
+
+/// Has a signal handled by `handler`.
+pub(crate) fn handle(signal: i32, handler: extern "C" fn(i32)) {
+    // SAFETY: zeroes are a sigaction, and what the handler does is the caller's to answer for.
     let installed = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        action.sa_sigaction = nothing as extern "C" fn(i32) as usize;
+        action.sa_sigaction = handler as usize;
         libc::sigaction(signal, &raw const action, std::ptr::null_mut())
     };
     assert_eq!(installed, 0);
@@ -383,6 +388,11 @@ pub(crate) fn until_in_futex(pid: u32, thread: u32) {
 /// only somebody who wakes it gets it on.
 pub(crate) fn sleeps_until_woken(pid: u32, thread: u32) -> bool {
     has_deadline(pid, thread) == Some(false)
+}
+
+/// Whether a thread sleeps on several futexes, with a deadline or without.
+pub(crate) fn sleeps_on_several(pid: u32, thread: u32) -> bool {
+    has_deadline(pid, thread).is_some()
 }
 
 /// Whether the sleep of a thread on several futexes has a deadline; `None` if it does not sleep so.

@@ -13,6 +13,7 @@ mod barrier;
 mod bytes;
 mod condvar;
 mod event;
+mod forks;
 mod map;
 mod once;
 mod permits;
@@ -35,6 +36,7 @@ use std::time::Duration;
 use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, sleeps_until_woken, state, talker, until};
 use event::event_waiter;
+use forks::forker;
 use map::map_party;
 use memmap2::MmapRaw;
 use permits::permits_waiter;
@@ -51,6 +53,7 @@ roles!(
     newcomer,
     barrier_party,
     event_waiter,
+    forker,
     map_party,
     permits_waiter,
     queue_party,

@@ -2,7 +2,7 @@
 //!
 //! With neither `--cfg ipc_crash` nor `--cfg ipc_loom` a crash point is nothing at all. With `ipc_crash` a process that has called
 //! `arm(n)` sends itself SIGKILL at the n-th crash point that it passes; `disarm()` tells which ones it has passed, so that a
-//! sweep knows what it has visited.
+//! sweep knows what it has visited. After `interrupt(n, signal)` it is another signal, which comes at the n-th crash point of that thread.
 
 /// Marks an instruction at which a kill must be survived: `crash_point!("mutex.lock.after_cas")`.
 #[doc(hidden)]
@@ -17,15 +17,20 @@ macro_rules! crash_point {
 #[cfg(all(ipc_crash, not(ipc_loom)))]
 mod process {
     use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::thread::{self, ThreadId};
 
     #[derive(Debug)]
     struct Plan {
         armed: bool,
-        die_at: usize,
+        /// Whose crash points count; `None`: everybody's.
+        of: Option<ThreadId>,
+        at: usize,
+        signal: libc::c_int,
         passed: Vec<&'static str>,
     }
 
-    static PLAN: Mutex<Plan> = Mutex::new(Plan { armed: false, die_at: 0, passed: Vec::new() });
+    static PLAN: Mutex<Plan> =
+        Mutex::new(Plan { armed: false, of: None, at: 0, signal: libc::SIGKILL, passed: Vec::new() });
 
     fn plan() -> MutexGuard<'static, Plan> {
         PLAN.lock().unwrap_or_else(PoisonError::into_inner)
@@ -33,7 +38,12 @@ mod process {
 
     /// From here on, the process ends itself at the `die_at`-th crash point that any of its threads passes (from 1; 0: never).
     pub fn arm(die_at: usize) {
-        *plan() = Plan { armed: true, die_at, passed: Vec::new() };
+        *plan() = Plan { armed: true, of: None, at: die_at, signal: libc::SIGKILL, passed: Vec::new() };
+    }
+
+    /// From here on, the handler of `signal` runs at the `at`-th crash point that the calling thread passes (from 1; 0: never).
+    pub fn interrupt(at: usize, signal: libc::c_int) {
+        *plan() = Plan { armed: true, of: Some(thread::current().id()), at, signal, passed: Vec::new() };
     }
 
     /// From here on, crash points are nothing again; returns the names of those that were passed.
@@ -46,16 +56,23 @@ mod process {
     /// Passes the crash point `name`; does not return if it is the one to die at.
     pub fn point(name: &'static str) {
         let mut plan = plan();
-        if plan.armed {
+        if plan.armed && plan.of.is_none_or(|of| of == thread::current().id()) {
             plan.passed.push(name);
-            if plan.passed.len() == plan.die_at {
+            if plan.passed.len() != plan.at {
+                return;
+            }
+            if plan.signal == libc::SIGKILL {
                 crate::sys::process::kill_self();
             }
+            let signal = plan.signal;
+            // The handler may pass others.
+            drop(plan);
+            crate::sys::process::interrupt_self(signal);
         }
     }
 }
 #[cfg(all(ipc_crash, not(ipc_loom)))]
-pub use process::{arm, disarm, point};
+pub use process::{arm, disarm, interrupt, point};
 
 #[cfg(ipc_loom)]
 mod model {

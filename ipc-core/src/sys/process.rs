@@ -93,3 +93,10 @@ pub(crate) fn kill_self() -> ! {
         unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
     }
 }
+
+/// Sends a signal to the calling thread, whose handler has run when this returns.
+#[cfg(ipc_crash)]
+pub(crate) fn interrupt_self(signal: libc::c_int) {
+    // SAFETY: no memory is involved but what the handler uses.
+    unsafe { libc::raise(signal) };
+}

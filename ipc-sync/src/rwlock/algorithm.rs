@@ -68,17 +68,19 @@ impl Core {
         cell.compare_exchange(0, token.word(), SeqCst, Relaxed).ok()?;
         crash_point!("rwlock.read.after_claim");
         store_load_barrier();
+        let reading = Reading { cell, token, then: 0 };
         // Acquire pairs with the Release in `open`: what the last writer wrote, and its poison, is seen.
         if is_open(self.gate.load(SeqCst)) {
-            return Some(Reading { cell, token, then: 0 });
+            return Some(reading);
         }
-        self.leave(cell, 0);
+        self.unread(&reading);
         None
     }
 
     /// Goes out. In a process that did not come in (a forked child of the reader) this does nothing.
     #[inline]
     pub(super) fn unread(&self, reading: &Reading<'_>) {
+        crash_point!("rwlock.read.before_leave");
         if identity::is_own(reading.token) {
             self.leave(reading.cell, reading.then);
         }
@@ -86,7 +88,6 @@ impl Core {
 
     #[inline]
     pub(super) fn leave(&self, cell: &AtomicU64, then: u64) {
-        crash_point!("rwlock.read.before_leave");
         // Release pairs with the Acquire in `has_left`: the writer writes after all that was read in here.
         cell.store(then, Release);
         // The processor may still look at the gate first; the writer allows for that. The compiler may not.
@@ -136,11 +137,10 @@ impl Core {
                 }
                 Err(error) => return Err(error),
             };
-            self.repair();
-            let reading = match self.claim(kept, home, held.token) {
+            let reading = self.repair(held).and_then(|_| match self.claim(kept, home, held)? {
                 Some(reading) => Ok(reading),
                 None => self.wait_for_a_cell(held, deadline),
-            };
+            });
             match reading {
                 Ok(reading) => {
                     crash_point!("rwlock.read.after_turn");
@@ -161,16 +161,16 @@ impl Core {
                 return Ok(Some(reading));
             }
             if let Some(held) = self.turn.try_lock()? {
-                self.repair();
-                let by_that_of_a_dead = || {
-                    let glance = Glance::of(self)?;
-                    Ok(self.inherit(held.token, |token| glance.is_alive(token)))
-                };
-                let reading =
-                    self.claim(kept, home, held.token).map_or_else(by_that_of_a_dead, |reading| Ok(Some(reading)));
+                let reading = self.repair(held).and_then(|_| match self.claim(kept, home, held)? {
+                    Some(reading) => Ok(Some(reading)),
+                    None => {
+                        let glance = Glance::of(self).map_err(Gone::Failed)?;
+                        Ok(self.inherit(held, |token| glance.is_alive(token)))
+                    }
+                });
                 // Also if this has failed.
                 self.open(held);
-                return reading;
+                return reading.or_else(refused);
             }
             if !is_open(self.gate.load(Relaxed)) {
                 break;
@@ -212,7 +212,6 @@ impl Core {
 
     /// Comes in by any free cell, or by the one that is `kept` for this, if the gate is open.
     fn read_anywhere<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize) -> Option<Reading<'a>> {
-        let token = identity::current()?;
         if let Some(kept) = kept.filter(|kept| kept.is_own()) {
             return self.read_unbiased(kept);
         }
@@ -220,6 +219,8 @@ impl Core {
             if !is_open(self.gate.load(Relaxed)) {
                 return None;
             }
+            // Anew each time: a signal handler may have forked.
+            let token = identity::current()?;
             if self.cell(cell).load(Relaxed) == 0 {
                 if let Some(reading) = self.read_by(cell, token) {
                     if cell / SLOTS == home / SLOTS {
@@ -235,24 +236,27 @@ impl Core {
 
     /// Comes in by any free cell, or by the one that is `kept` for this. Whoever calls this has the turn, so there is no writer, and none can come before it
     /// gives the turn up.
-    fn claim<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize, token: Token) -> Option<Reading<'a>> {
+    fn claim<'a>(&'a self, kept: Option<&Kept<'a>>, home: usize, held: Held) -> Result<Option<Reading<'a>>, Gone> {
+        Self::check(held)?;
         if let Some(kept) = kept.filter(|kept| kept.is_own()) {
-            return Some(kept.enter());
+            return Ok(Some(kept.enter()));
         }
-        Self::from_home(home).map(|index| self.cell(index)).find_map(|cell| {
+        let token = held.token;
+        Ok(Self::from_home(home).map(|index| self.cell(index)).find_map(|cell| {
             // Acquire and Release as in `read_by`.
             cell.compare_exchange(0, token.word(), AcqRel, Relaxed).ok()?;
             Some(Reading { cell, token, then: 0 })
-        })
+        }))
     }
 
     /// Comes in by a free cell or that of a dead. The caller has the turn.
-    fn inherit(&self, token: Token, is_alive: impl Fn(Token) -> bool) -> Option<Reading<'_>> {
+    fn inherit(&self, held: Held, is_alive: impl Fn(Token) -> bool) -> Option<Reading<'_>> {
         (0..CELLS).map(|index| self.cell(index)).find_map(|cell| {
             let word = cell.load(Acquire);
-            if Token::from_word(word).is_some_and(&is_alive) {
+            if Token::from_word(word).is_some_and(&is_alive) || !held.is_own() {
                 return None;
             }
+            let token = held.token;
             cell.compare_exchange(word, token.word(), AcqRel, Relaxed).ok()?;
             crash_point!("rwlock.read.after_inherit");
             Some(Reading { cell, token, then: 0 })
@@ -262,7 +266,7 @@ impl Core {
     /// Comes in as soon as one of all the others has left. The gate is shut meanwhile, or they would leave without a word.
     #[cold]
     fn wait_for_a_cell(&self, held: Held, deadline: Option<Deadline>) -> Result<Reading<'_>, Gone> {
-        self.wait(held, deadline, |site| self.inherit(held.token, |token| site.is_alive(token)))
+        self.wait(held, deadline, |site| self.inherit(held, |token| site.is_alive(token)))
     }
 
     // Writers.
@@ -272,10 +276,8 @@ impl Core {
         let Some(held) = self.turn.lock_if_free() else {
             return taken_apart(self.write_slow(None, deadline));
         };
-        if self.gate.load(Relaxed) == OPEN && !self.is_asymmetric() {
-            self.close();
-            if self.is_empty() {
-                self.begin();
+        if self.gate.load(Relaxed) == OPEN && !self.is_asymmetric() && self.close(held).is_ok() {
+            if self.is_empty() && self.begin(held).is_ok() {
                 return Ok(Writing { token: held.token, after_death: false });
             }
             return taken_apart(self.write_after_readers(held, deadline));
@@ -286,12 +288,13 @@ impl Core {
     /// The same for somebody who has the turn and has shut the gate.
     #[cold]
     fn write_after_readers(&self, held: Held, deadline: Option<Deadline>) -> Result<Writing, NotHeld> {
-        if let Err(gone) = self.wait_for_readers(held, deadline) {
-            self.give_up(gone, held)?;
-            return self.write_slow(None, deadline);
+        match self.wait_for_readers(held, deadline).and_then(|()| self.begin(held)) {
+            Ok(()) => Ok(Writing { token: held.token, after_death: false }),
+            Err(gone) => {
+                self.give_up(gone, held)?;
+                self.write_slow(None, deadline)
+            }
         }
-        self.begin();
-        Ok(Writing { token: held.token, after_death: false })
     }
 
     /// The same with all that may be in the way, for somebody who may have the turn already.
@@ -302,16 +305,18 @@ impl Core {
                 Some(held) => held,
                 None => self.turn.lock(deadline)?,
             };
-            let after_death = self.repair();
-            let alone = self
-                .shut(held)
-                .and_then(|()| if self.is_empty() { Ok(()) } else { self.wait_for_readers(held, deadline) });
-            if let Err(gone) = alone {
-                self.give_up(gone, held)?;
-                continue;
+            let alone = self.repair(held).and_then(|after_death| {
+                self.shut(held)?;
+                if !self.is_empty() {
+                    self.wait_for_readers(held, deadline)?;
+                }
+                self.begin(held)?;
+                Ok(Writing { token: held.token, after_death })
+            });
+            match alone {
+                Ok(writing) => return Ok(writing),
+                Err(gone) => self.give_up(gone, held)?,
             }
-            self.begin();
-            return Ok(Writing { token: held.token, after_death });
         }
     }
 
@@ -319,37 +324,34 @@ impl Core {
         let Some(held) = self.turn.try_lock()? else {
             return Ok(None);
         };
-        let after_death = self.repair();
-        let has_left = || {
-            let glance = Glance::of(self).map_err(Gone::Failed)?;
-            Ok(self.has_left(|token| glance.is_alive(token)))
-        };
-        let alone = self.shut(held).and_then(|()| if self.is_empty() { Ok(true) } else { has_left() });
-        let refused = match alone {
-            Ok(true) => {
-                self.begin();
-                return Ok(Some(Writing { token: held.token, after_death }));
+        let alone = self.repair(held).and_then(|after_death| {
+            self.shut(held)?;
+            if !self.is_empty() {
+                let glance = Glance::of(self).map_err(Gone::Failed)?;
+                if !self.has_left(|token| glance.is_alive(token)) {
+                    return Ok(None);
+                }
             }
-            Err(Gone::Failed(error)) => Err(error),
-            Ok(false) | Err(_) => Ok(None),
-        };
-        self.unwrite(held.token);
-        refused
+            self.begin(held)?;
+            Ok(Some(Writing { token: held.token, after_death }))
+        });
+        if !matches!(alone, Ok(Some(_))) {
+            self.open(held);
+        }
+        alone.or_else(refused)
     }
 
     /// Goes out.
     #[inline]
     pub(super) fn unwrite(&self, token: Token) {
-        if identity::is_own(token) {
-            crash_point!("rwlock.write.before_open");
-            self.open(held(token));
-        }
+        crash_point!("rwlock.write.before_open");
+        self.open(held(token));
     }
 
     /// Makes the writer a reader, with no other writer in between.
     pub(super) fn downgrade(&self, token: Token) -> Reading<'_> {
+        crash_point!("rwlock.downgrade.before_claim");
         if identity::is_own(token) {
-            crash_point!("rwlock.downgrade.before_claim");
             // It was 0 when this writer came in, and only a writer that is in takes it. The next writer sees it by the turn.
             self.downgraded.store(token.word(), Relaxed);
             crash_point!("rwlock.downgrade.after_claim");
@@ -364,17 +366,20 @@ impl Core {
         if self.is_asymmetric() {
             self.end_bias(held)?;
         }
-        self.close();
-        Ok(())
+        self.close(held)
     }
 
     /// Shuts a gate that is not BIASED.
     #[inline]
-    fn close(&self) {
+    fn close(&self, held: Held) -> Result<(), Gone> {
+        crash_point!("rwlock.write.before_shut");
+        // Of an asymmetric lock, a signal has had the time of the barrier to come.
+        Self::check(held)?;
         // SeqCst as in `read_by`.
         self.gate.swap(CLOSING, SeqCst);
         crash_point!("rwlock.write.after_shut");
         store_load_barrier();
+        Ok(())
     }
 
     /// Has handles come in as all others do: whichever came in by a plain store is seen from here on, and none does any more until the gate is BIASED again. They need not wait meanwhile.
@@ -382,29 +387,35 @@ impl Core {
     /// What another one has begun of this is not built upon: it may have died in the middle.
     #[cold]
     fn end_bias(&self, held: Held) -> Result<(), Gone> {
+        crash_point!("rwlock.write.before_bias");
+        Self::check(held)?;
         // Before the barrier, for whoever goes through that.
         self.gate.swap(OPEN, SeqCst);
         crash_point!("rwlock.write.after_bias");
         // Pairs with the light barrier in `read_kept`.
         asymmetric::heavy().map_err(Gone::Failed)?;
         crash_point!("rwlock.write.after_barrier");
-        // It takes long enough for a signal to come.
-        if held.is_own() { Ok(()) } else { Err(Gone::Forked) }
+        Ok(())
     }
 
     /// From here on, the data may be half-changed.
     #[inline]
-    fn begin(&self) {
+    fn begin(&self, held: Held) -> Result<(), Gone> {
+        Self::check(held)?;
         self.gate.store(WRITING, Relaxed);
         // A death after the first change of the data must be one after this store. For the processor it is: at whatever instruction it
         // is stopped, those before are done. The compiler must not change their order.
         compiler_fence(SeqCst);
         crash_point!("rwlock.write.after_begin");
+        Ok(())
     }
 
-    /// Opens the gate and gives the turn up. The data are whole.
+    /// Opens the gate and gives the turn up. The data are whole. In a process that did not take the turn this does nothing.
     #[inline]
     fn open(&self, held: Held) {
+        if !held.is_own() {
+            return;
+        }
         // Release pairs with the Acquire in `read_by` and `read_kept`.
         self.gate.store(self.opened(), Release);
         crash_point!("rwlock.open.before_unlock");
@@ -457,33 +468,43 @@ impl Core {
 
     // Whoever has the turn.
 
+    /// Refuses to go on in a child that a signal handler has forked since the turn was taken: that is its parent's, and so is all that is written with
+    /// it. Asked before each such store.
+    #[inline]
+    fn check(held: Held) -> Result<(), Gone> {
+        if held.is_own() { Ok(()) } else { Err(Gone::Forked) }
+    }
+
     /// Makes good what a dead has left, after the turn was taken; says whether it was a writer that was in. Then the gate is open.
     #[inline]
-    fn repair(&self) -> bool {
+    fn repair(&self, held: Held) -> Result<bool, Gone> {
         // The turn orders it.
         match self.gate.load(Relaxed) {
-            OPEN | BIASED => false,
-            found => self.repair_after(found),
+            OPEN | BIASED => Ok(false),
+            found => self.repair_after(found, held),
         }
     }
 
     #[cold]
-    fn repair_after(&self, found: u32) -> bool {
+    fn repair_after(&self, found: u32, held: Held) -> Result<bool, Gone> {
         let was_writing = !matches!(found, CLOSING | WAITING);
         if was_writing {
             crash_point!("rwlock.repair.before_poison");
+            Self::check(held)?;
             self.poison.note_death();
         }
         crash_point!("rwlock.repair.before_open");
+        Self::check(held)?;
         // Release pairs with the Acquire in `read_by`: whoever comes in sees the poison.
         self.gate.store(OPEN, Release);
-        was_writing
+        Ok(was_writing)
     }
 
     /// Shuts the gate and sleeps until `found` gives something, which may change by readers that leave or die. The caller has the turn.
     #[cold]
     fn wait<R>(&self, held: Held, deadline: Option<Deadline>, found: impl Fn(&Site) -> Option<R>) -> Result<R, Gone> {
         let site = Site::of(self).map_err(Gone::Failed)?;
+        Self::check(held)?;
         // SeqCst: from here on, a reader that leaves either is seen to have left or sees that it must tell; or it does so within the
         // time of settling.
         self.gate.swap(WAITING, SeqCst);
@@ -505,9 +526,7 @@ impl Core {
             }
             site.wait(&self.left, left, epoch, nap(unsettled, deadline));
             crash_point!("rwlock.wait.after_wait");
-            if !held.is_own() {
-                return Err(Gone::Forked);
-            }
+            Self::check(held)?;
             // Then one last look.
             is_over = deadline.is_some_and(Deadline::has_passed);
         }
@@ -521,9 +540,7 @@ impl Core {
             Gone::TimedOut => NotHeld::TimedOut,
             Gone::Failed(error) => NotHeld::Failed(error),
         };
-        if held.is_own() {
-            self.open(held);
-        }
+        self.open(held);
         Err(error)
     }
 
@@ -537,4 +554,12 @@ impl Core {
 #[inline]
 fn held(token: Token) -> Held {
     Held { token, after_death: false }
+}
+
+/// What one gets who does not wait.
+fn refused<T>(gone: Gone) -> Result<Option<T>, Error> {
+    match gone {
+        Gone::Failed(error) => Err(error),
+        Gone::TimedOut | Gone::Forked => Ok(None),
+    }
 }

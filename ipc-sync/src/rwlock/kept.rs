@@ -54,7 +54,7 @@ impl Core {
         if gate == BIASED {
             return Some(reading);
         }
-        self.leave(reading.cell, reading.then);
+        self.unread(&reading);
         None
     }
 
@@ -71,7 +71,7 @@ impl Core {
         if is_open(self.gate.load(SeqCst)) {
             return Some(reading);
         }
-        self.leave(reading.cell, reading.then);
+        self.unread(&reading);
         None
     }
 
@@ -104,6 +104,7 @@ impl Core {
 
     /// Ends the handle of a cell.
     pub(super) fn give_back(&self, kept: &Kept<'_>) {
+        crash_point!("rwlock.keep.before_give_back");
         if kept.is_own() {
             // If a guard was forgotten, this is the end of it.
             self.leave(kept.cell, 0);
