@@ -53,7 +53,7 @@ struct Office {
     queue: AtomicU32,
     /// 1 from when buying may begin.
     open: AtomicU32,
-    /// 1 while the parent wants the next buyer that holds the lock to stay where it is.
+    /// How many buyers the parent still wants: whoever holds the lock next stays where it is. Written with the lock held, or before the office opens.
     wanted: AtomicU32,
     /// The buyer that holds the lock and stays; 0: none.
     caught: AtomicU32,
@@ -67,11 +67,11 @@ struct Office {
 }
 
 impl Office {
-    fn new(tickets: u32) -> Self {
+    fn new(tickets: u32, wanted: u32) -> Self {
         Self {
             queue: AtomicU32::new(0),
             open: AtomicU32::new(0),
-            wanted: AtomicU32::new(0),
+            wanted: AtomicU32::new(wanted),
             caught: AtomicU32::new(0),
             recovered: AtomicU32::new(0),
             unguarded: AtomicU32::new(tickets),
@@ -231,7 +231,7 @@ impl Drop for Buyers {
 fn run(options: &Options) -> Result<bool> {
     let closing = Instant::now() + CLOSING_TIME;
     let region = Region::anonymous(size_of::<Office>() + 4096)?;
-    let office = region.insert("office", Office::new(options.tickets))?;
+    let office = region.insert("office", Office::new(options.tickets, options.kill))?;
     let stock = region.insert("stock", Mutex::new(options.tickets))?;
     say!("{} buyers come for {} tickets", options.buyers, options.tickets);
     let mut buyers = Buyers::start(options, &region)?;
@@ -242,14 +242,9 @@ fn run(options: &Options) -> Result<bool> {
     }
     office.open.store(1, SeqCst);
 
-    let (mut wanted, mut killed) = (0, 0);
+    let mut killed = 0;
     while buyers.remaining()? > 0 {
         check_time(closing)?;
-        // The next victim only after the books of the last one are in order.
-        if wanted < options.kill && office.recovered.load(SeqCst) == wanted {
-            wanted += 1;
-            office.wanted.store(1, SeqCst);
-        }
         let caught = office.caught.swap(0, SeqCst);
         if caught != 0 {
             say!("buyer {caught} is killed while it holds the lock");
@@ -334,7 +329,9 @@ fn buy(number: u32, with_lock: bool) -> Result<()> {
 
 /// If the parent wants somebody who holds the lock: tell it who, and stay until the kill.
 fn stay_if_wanted(office: &Office, number: u32, parent: u32) {
-    if office.wanted.swap(0, SeqCst) == 1 {
+    let wanted = office.wanted.load(SeqCst);
+    if wanted > 0 {
+        office.wanted.store(wanted - 1, SeqCst);
         office.caught.store(number, SeqCst);
         while parent_id() == parent {
             std::thread::sleep(TICK);

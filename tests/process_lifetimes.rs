@@ -230,7 +230,9 @@ fn whoever_is_reaped_by_others_is_lost_and_not_waited_for() {
     fn wait_for_anybody(_: ()) -> bool {
         // SAFETY: no memory is involved.
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
-        let process = ProcessOptions::new().name("lost").spawn(|_: ()| (), ()).unwrap();
+        // It must not be reaped before `spawn` has come to its end.
+        let process = ProcessOptions::new().name("lost").spawn::<_, ()>(|_: ()| common::sleep_for_ever(), ()).unwrap();
+        process.kill().unwrap();
         matches!(process.join(), Err(JoinError::Lost { name }) if name == "lost")
     }
     assert!(spawn(wait_for_anybody, ()).unwrap().join().unwrap());
