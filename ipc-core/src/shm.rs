@@ -23,7 +23,7 @@ use crate::region::Region;
 /// let visitors: Shm<AtomicU64> = Region::anonymous(4096)?.insert("visitors", AtomicU64::new(0))?;
 /// // The region is still mapped, since there is the handle.
 /// visitors.fetch_add(1, Relaxed);
-/// assert_eq!(visitors.region().get::<AtomicU64>("visitors")?.load(Relaxed), 1);
+/// assert_eq!(visitors.region()?.get::<AtomicU64>("visitors")?.load(Relaxed), 1);
 /// # Ok::<(), shmkit_core::Error>(())
 /// ```
 pub struct Shm<T: ShmSafe> {
