@@ -50,6 +50,7 @@ pub const SOLOS: &[&Solo] = &[
     &mutex::UNCONTENDED,
     &semaphore::UNCONTENDED,
     &rwlock::READ,
+    &rwlock::WRITE,
     &asymmetric::READ,
     &asymmetric::LOOK_UP,
     &event::SET_RESET,

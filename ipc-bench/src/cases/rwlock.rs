@@ -1,4 +1,4 @@
-//! Reading under a lock for readers and writers.
+//! Reading and writing under a lock for readers and writers.
 
 use std::hint::black_box;
 use std::io;
@@ -39,6 +39,15 @@ pub const READ: Solo = Solo {
         #[cfg(feature = "peers")]
         Comparison::listed(boost::SHARABLE),
     ],
+};
+
+/// Write and unlock.
+pub const WRITE: Solo = Solo {
+    name: "rwlock/write",
+    what: "rwlock, write+unlock, uncontended",
+    conditions: "std in private memory, all others in shared memory",
+    candidates: write,
+    rows: &[Comparison::listed(STD), Comparison::listed(PTHREAD), Comparison::listed(TWO_RMWS)],
 };
 
 /// Two processes that read at the same time.
@@ -95,6 +104,19 @@ fn read() -> io::Result<Vec<Turns>> {
     Ok(candidates.collect())
 }
 
+fn write() -> io::Result<Vec<Turns>> {
+    let ours = Ours::create(1)?;
+    let private = Line(StdRwLock::new(0));
+    let pthread = Pthread::create(1)?;
+    let candidates = [
+        two_rmws()?,
+        Turns::new(SUBJECT, move || ours.write()),
+        Turns::new(STD, move || rwlock::write_std(&private.0)),
+        Turns::new(PTHREAD, move || pthread.write()),
+    ];
+    Ok(candidates.into())
+}
+
 /// As many locks as members, who all use the first one.
 struct Ours(InRegion<RwLock<u64>>);
 
@@ -103,6 +125,12 @@ impl Ours {
     fn read(&self, lock: usize) {
         let guard = self.0[lock].read().expect("nobody dies while writing");
         black_box(&*guard);
+    }
+
+    #[inline(always)]
+    fn write(&self) {
+        let mut guard = self.0[0].write().expect("nobody dies while writing");
+        *guard += 1;
     }
 }
 

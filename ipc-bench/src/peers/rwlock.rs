@@ -3,7 +3,7 @@
 //!
 //! glibc's is used as its manual says: `pthread_rwlock_init` with `PTHREAD_PROCESS_SHARED`, then `pthread_rwlock_rdlock`, or
 //! `pthread_rwlock_wrlock`, and `pthread_rwlock_unlock`. There is no robust one.
-//! std's as its documentation says: `read`, and the guard is dropped.
+//! std's as its documentation says: `read` or `write`, and the guard is dropped.
 
 use std::cell::UnsafeCell;
 use std::hint::black_box;
@@ -38,11 +38,11 @@ pub trait TwoSided: Place {
 #[repr(C)]
 struct Cell {
     lock: UnsafeCell<libc::pthread_rwlock_t>,
-    value: u64,
+    value: UnsafeCell<u64>,
 }
 
-// SAFETY: a lock is made for any number of threads and, process-shared, of processes; the value is never
-// written.
+// SAFETY: a lock is made for any number of threads and, process-shared, of processes; the value is only reached
+// under it.
 unsafe impl Sync for Cell {}
 // SAFETY: the layout is that of the one libc of the machine; glibc's zeroed lock is a valid one, and
 // `create` makes it anew before anyone else learns where it is.
@@ -58,7 +58,20 @@ impl Pthread {
         let cell = &self.0.0;
         // SAFETY: made by `create`, and alive as the mapping is.
         insist(unsafe { libc::pthread_rwlock_rdlock(cell.lock.get()) });
-        black_box(&cell.value);
+        // SAFETY: locked for reading, so nobody writes.
+        black_box(unsafe { &*cell.value.get() });
+        // SAFETY: as above, and locked by this thread.
+        insist(unsafe { libc::pthread_rwlock_unlock(cell.lock.get()) });
+    }
+
+    /// Locks for writing, counts, and unlocks.
+    #[inline(always)]
+    pub fn write(&self) {
+        let cell = &self.0.0;
+        // SAFETY: made by `create`, and alive as the mapping is.
+        insist(unsafe { libc::pthread_rwlock_wrlock(cell.lock.get()) });
+        // SAFETY: locked for writing, so nobody else reads or writes.
+        unsafe { *cell.value.get() += 1 };
         // SAFETY: as above, and locked by this thread.
         insist(unsafe { libc::pthread_rwlock_unlock(cell.lock.get()) });
     }
@@ -155,4 +168,10 @@ impl Play for Std {
 pub fn read_std(lock: &RwLock<u64>) {
     let guard = lock.read().expect("nobody panics while writing");
     black_box(&*guard);
+}
+
+/// Locks for writing, counts, and unlocks.
+#[inline(always)]
+pub fn write_std(lock: &RwLock<u64>) {
+    *lock.write().expect("nobody panics while writing") += 1;
 }
