@@ -195,6 +195,7 @@ impl UntrustedSemaphore {
     /// # Errors
     ///
     /// As for [`acquire_timeout`](Self::acquire_timeout).
+    #[inline]
     pub fn acquire_many_deadline(&self, n: u32, deadline: Instant) -> Result<(), WaitError> {
         self.0.acquire_many_deadline(n, deadline)
     }
