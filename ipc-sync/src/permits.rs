@@ -291,11 +291,12 @@ impl Permits {
 
     /// Takes any slot that is free.
     fn take_free(&self) -> Option<Permit<'_>> {
-        let token = identity::current()?;
-        self.slots_from_start(token).find_map(|(index, slot)| {
-            // Each time anew: a signal handler may have forked.
-            let is_to_be_had = slot.load(Relaxed) == FREE && identity::is_own(token);
-            if is_to_be_had { self.take(slot, index, FREE, token) } else { None }
+        self.slots_from_start(identity::current()?).find_map(|(index, slot)| {
+            if slot.load(Relaxed) != FREE {
+                return None;
+            }
+            // Anew each time: a signal handler may have forked.
+            self.take(slot, index, FREE, identity::current()?)
         })
     }
 
@@ -305,7 +306,7 @@ impl Permits {
             // SeqCst: one who is about to sleep has marked the gate before. It also is the Acquire that pairs with the Release in `take`:
             // a holder that is seen here is among the participants.
             let word = slot.load(SeqCst);
-            // As in `take_free`.
+            // It is no more if a signal handler has forked.
             if Token::from_word(word).is_some_and(&is_alive) || !identity::is_own(token) {
                 return None;
             }
