@@ -51,6 +51,8 @@
 
 use core::fmt;
 use core::marker::PhantomData;
+// Of this process alone, and for hints only: nothing for models to explore.
+use core::sync::atomic::AtomicU32 as Private;
 use core::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use bytemuck::Pod;
@@ -71,6 +73,13 @@ const MOST: u32 = 1 << 30;
 
 /// The state of a queue that nobody can send into any more.
 const CLOSED: u32 = 1;
+
+/// How many cells ahead the line to be written is asked for: the exchange of the next turn waits until all that was written before is there. One
+/// comes too late between CPUs that are far from each other; three or more made no message faster.
+const AHEAD: u32 = 2;
+
+/// After how many cells that a producer was just filling it is taken to go on. A burst of some messages, as in a request, is not kept waiting.
+const CLOSE: u32 = 8;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 2;
@@ -208,11 +217,13 @@ pub(super) struct Ring<T: Pod + Described> {
     capacity: u32,
     /// How many places there are.
     slots: u32,
+    /// How many cells were just being filled when a consumer came to them, since it last found no message. About, where threads share the handle.
+    close: Private,
 }
 
 impl<T: Pod + Described> Clone for Ring<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), ..*self }
+        Self { shared: self.shared.clone(), close: Private::new(0), ..*self }
     }
 }
 
@@ -221,7 +232,7 @@ impl<T: Pod + Described> Ring<T> {
         let found = shared.capacity.load(Relaxed);
         match (Head::<T>::cells(found), Head::<T>::bytes(found)) {
             (Some(cells), Some(bytes)) if bytes == shared.len() => {
-                Ok(Self { shared, capacity: found as u32, slots: cells * Head::<T>::PER_CELL })
+                Ok(Self { shared, capacity: found as u32, slots: cells * Head::<T>::PER_CELL, close: Private::new(0) })
             }
             _ => Err(Error::Corrupted { what: "capacity of a queue", found }),
         }
@@ -268,6 +279,28 @@ impl<T: Pod + Described> Ring<T> {
         Head::<T>::PER_CELL - position.place % Head::<T>::PER_CELL
     }
 
+    /// Whether `position` is the first one of a cell.
+    #[inline]
+    fn is_first(position: Position) -> bool {
+        position.place % Head::<T>::PER_CELL == 0
+    }
+
+    /// Whether consumers have followed producers closely for some time, each message having cost both sides the transfer of its line. Asked for every
+    /// message that a consumer looks for, with how many it has found.
+    #[inline]
+    pub(super) fn follows_closely(&self, position: Position, available: u32) -> bool {
+        // Mostly there is nothing to write: threads may share the handle.
+        if available == 0 && self.close.load(Relaxed) != 0 {
+            self.close.store(0, Relaxed);
+        }
+        let is_being_filled = Self::is_first(position) && (2..Head::<T>::PER_CELL).contains(&available);
+        is_being_filled && {
+            let close = self.close.load(Relaxed);
+            self.close.store(close.saturating_add(1), Relaxed);
+            close >= CLOSE
+        }
+    }
+
     /// Where the cell at `position` lies.
     #[inline]
     fn cell(position: Position) -> usize {
@@ -284,6 +317,16 @@ impl<T: Pod + Described> Ring<T> {
     #[inline]
     fn header(round: u32, count: u32) -> u64 {
         u64::from(round.wrapping_add(1)) << 32 | u64::from(count)
+    }
+
+    /// Asks for the line of a later cell, if there surely is room up to there. The producers' lock is held.
+    #[inline]
+    pub(super) fn prepare(&self, sent: Position) {
+        let places = AHEAD * Head::<T>::PER_CELL;
+        let is_line = Head::<T>::CELL == LINE;
+        if is_line && Self::is_first(sent) && self.room(sent).is_ok_and(|room| room > places) {
+            self.shared.prefetch_to_write(Self::cell(self.advance(sent, places)));
+        }
     }
 
     /// Copies messages in: no more than are left in the cell.
@@ -349,8 +392,7 @@ impl<T: Pod + Described> Ring<T> {
     /// The same, for a header that says nothing of this round: none, or it is nonsense.
     fn available_before(position: Position, found: u64) -> Result<u32, Error> {
         let before = Self::header(position.round.wrapping_sub(1), Head::<T>::PER_CELL);
-        let is_first = position.place % Head::<T>::PER_CELL == 0;
-        if is_first && (found == before || found == 0 && position.round == 0) {
+        if Self::is_first(position) && (found == before || found == 0 && position.round == 0) {
             Ok(0)
         } else {
             Err(garbage("header of a cell of a queue", found))
