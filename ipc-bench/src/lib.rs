@@ -2,7 +2,7 @@
 //!
 //! Layers, each usable alone:
 //!
-//! - tools: [`pin`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`janitor`], [`proc`];
+//! - tools: [`pin`], [`distance`], [`clock`], [`stats`], [`signal`], [`shared`], [`child`], [`janitor`], [`proc`];
 //! - the kinds of cases: one thread that does something again and again ([`solo`]), several processes that
 //!   do something together ([`team`], and handing over in pairs: [`baton`]), a process that is killed while
 //!   others wait ([`death`]), and what becomes of the others if they are no figures ([`killed`]);
@@ -26,6 +26,7 @@ pub mod channels;
 pub mod child;
 pub mod clock;
 pub mod death;
+pub mod distance;
 pub mod figure;
 pub mod floor;
 pub mod janitor;

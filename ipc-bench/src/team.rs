@@ -4,6 +4,7 @@
 //! members do the same number of turns; each reads the clock before its first and after its last.
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::io;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -16,7 +17,8 @@ use shmkit::spin::{self, Spinning};
 use crate::cases::named;
 use crate::child::{Child, Orders};
 use crate::clock::monotonic_ns;
-use crate::figure::{Comparison, Distribution, Figure, Figures};
+use crate::distance::Distance;
+use crate::figure::{Comparison, Distribution, Figure, Figures, SUBJECT};
 use crate::pin::Pair;
 use crate::shared::{SharedBox, SharedLayout};
 use crate::signal::Signal;
@@ -228,8 +230,12 @@ impl Game {
                 absent.push_str(&format!("; {} is not on this machine", entry.name));
             }
         }
+        let distance = RefCell::new(Distance::default());
         let candidates = teams.iter_mut().map(|(name, team)| {
             Candidate::new(name, || {
+                if *name == SUBJECT && pair.first != pair.second && self.cpus != Cpus::One {
+                    distance.borrow_mut().measure(&pair)?;
+                }
                 let sample = team.sample(settings.sample)?;
                 team.time_single_turns(settings.sample / SHARE_OF_SINGLE_TURNS)?;
                 Ok(sample)
@@ -257,8 +263,9 @@ impl Game {
             first.distributions = distributions;
         }
         let conditions = format!(
-            "{}; about {:?} per sample; {}{absent}",
+            "{}{}; about {:?} per sample; {}{absent}",
             self.cpus.describe(&pair, self.members),
+            distance.borrow().describe(),
             settings.sample,
             self.conditions
         );
