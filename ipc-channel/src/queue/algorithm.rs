@@ -9,7 +9,7 @@ use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use super::layout::{Position, Ring};
 use super::sleepers::{Awake, Sleepers};
-use super::turn::{Patience, Turn};
+use super::turn::Turn;
 use crate::ends::Ended;
 
 /// Who waits.
@@ -17,6 +17,15 @@ use crate::ends::Ended;
 enum Side {
     Producers,
     Consumers,
+}
+
+/// Why a message was not sent or received at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Obstacle {
+    /// The queue is full, or there is no message.
+    NotReady,
+    /// Something that those find out about who take all steps: it is another one's turn, the queue is closed, there is garbage.
+    Other,
 }
 
 /// Messages that have been copied out and not been received yet. If it is dropped, they stay where they are.
@@ -59,12 +68,12 @@ const BEHIND: u32 = 4;
 const LOST_RACES: u32 = 10;
 
 impl<T: Pod + Described> Ring<T> {
-    /// Sends as many of the messages as there is room for, from the first on; says how many. The end is [`Ended::Gone`] if the queue is
-    /// closed.
+    /// Sends as many of the messages as there is room for, from the first on; says how many. Waits for its turn until `deadline`. The end is
+    /// [`Ended::Gone`] if the queue is closed.
     #[inline]
-    pub(super) fn put(&self, messages: &[T], patience: Patience) -> Result<usize, Ended> {
+    pub(super) fn put(&self, messages: &[T], deadline: Option<Deadline>) -> Result<usize, Ended> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.producers, patience)?;
+        let turn = Turn::take(&head.producers, deadline)?;
         if head.is_closed() {
             return Err(Ended::Gone);
         }
@@ -102,21 +111,16 @@ impl<T: Pod + Described> Ring<T> {
         Ok(done)
     }
 
-    /// Sends a message if there is room for it; says whether there was. As [`put`](Self::put), with fewer steps.
+    /// Sends a message if nothing is in the way. As [`put`](Self::put), with fewer steps.
     #[inline]
-    pub(super) fn put_one(&self, message: &T, patience: Patience) -> Result<bool, Ended> {
+    pub(super) fn put_at_once(&self, message: &T) -> Result<(), Obstacle> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.producers, patience)?;
+        let turn = Turn::take_at_once(&head.producers).ok_or(Obstacle::Other)?;
+        let Ok(sent) = self.sent() else { return Err(Obstacle::Other) };
         if head.is_closed() {
-            return Err(Ended::Gone);
+            return Err(Obstacle::Other);
         }
-        if turn.is_after_death() {
-            self.mend()?;
-        }
-        let sent = self.sent()?;
-        if !self.has_room(sent)? {
-            return Ok(false);
-        }
+        self.has_room(sent)?;
         self.prepare(sent);
         self.store(sent, slice::from_ref(message));
         crash_point!("queue.send.after_copy");
@@ -127,7 +131,7 @@ impl<T: Pod + Described> Ring<T> {
         drop(turn);
         crash_point!("queue.send.after_unlock");
         head.consumers_asleep.tell(1);
-        Ok(true)
+        Ok(())
     }
 
     /// Makes `sent` what the headers say.
@@ -141,9 +145,13 @@ impl<T: Pod + Described> Ring<T> {
     /// Copies out as many messages as there are and fit into `messages`; they are received when that is [finished](Taking::finish). `None` if
     /// there are none. The end is [`Ended::Gone`] if there are none and the queue is closed.
     #[inline]
-    pub(super) fn begin_to_take(&self, messages: &mut [T], patience: Patience) -> Result<Option<Taking<'_, T>>, Ended> {
+    pub(super) fn begin_to_take(
+        &self,
+        messages: &mut [T],
+        deadline: Option<Deadline>,
+    ) -> Result<Option<Taking<'_, T>>, Ended> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.consumers, patience)?;
+        let turn = Turn::take(&head.consumers, deadline)?;
         let mut received = self.received()?;
         let mut count = 0;
         while count < messages.len() {
@@ -167,46 +175,42 @@ impl<T: Pod + Described> Ring<T> {
         Ok((count > 0).then_some(Taking { ring: self, turn, received, count }))
     }
 
-    /// Receives a message if there is one; says whether there was. As [`take`](Self::take), with fewer steps.
+    /// Receives a message if nothing is in the way. As [`take`](Self::take), with fewer steps.
     #[inline]
-    pub(super) fn take_one(&self, message: &mut T, patience: Patience) -> Result<bool, Ended> {
+    pub(super) fn take_at_once(&self) -> Result<T, Obstacle> {
         let head = &*self.shared;
-        let turn = Turn::take(&head.consumers, patience)?;
-        let received = self.received()?;
-        let available = self.available(received)?;
+        let turn = Turn::take_at_once(&head.consumers).ok_or(Obstacle::Other)?;
+        let Ok(received) = self.received() else { return Err(Obstacle::Other) };
+        let Ok(available) = self.available(received) else { return Err(Obstacle::Other) };
         if self.follows_closely(received, available) {
             let _ = spin_briefly(BEHIND, || None::<()>);
         }
         if available == 0 {
-            if !head.is_closed() {
-                return Ok(false);
-            }
-            // What was sent before it was closed is seen now.
-            if self.available(received)? == 0 {
-                return Err(Ended::Gone);
-            }
+            // What was sent before it was closed may not have been seen.
+            return Err(if head.is_closed() { Obstacle::Other } else { Obstacle::NotReady });
         }
-        self.load(received, slice::from_mut(message));
+        let mut message = T::zeroed();
+        self.load(received, slice::from_mut(&mut message));
         crash_point!("queue.recv.after_copy");
         self.set_received(self.advance(received, 1));
         crash_point!("queue.recv.after_received");
         drop(turn);
         crash_point!("queue.recv.after_unlock");
         head.producers_asleep.tell(1);
-        Ok(true)
+        Ok(message)
     }
 
     /// Receives as many messages as there are and fit into `messages`; says how many. The end is as above.
     #[inline]
-    pub(super) fn take(&self, messages: &mut [T], patience: Patience) -> Result<usize, Ended> {
-        self.begin_to_take(messages, patience)?.map_or(Ok(0), Taking::finish)
+    pub(super) fn take(&self, messages: &mut [T], deadline: Option<Deadline>) -> Result<usize, Ended> {
+        self.begin_to_take(messages, deadline)?.map_or(Ok(0), Taking::finish)
     }
 
     /// Sends some of the messages, at least one, as soon as there is room.
     #[cold]
     pub(super) fn put_when_ready(&self, messages: &[T], deadline: Option<Deadline>) -> Result<usize, Ended> {
         let (done, awake) = self.wait(Side::Producers, deadline, || {
-            let done = self.put(messages, Patience::Until(deadline))?;
+            let done = self.put(messages, deadline)?;
             Ok((done > 0).then_some(done))
         })?;
         awake.has_acted();
@@ -220,7 +224,7 @@ impl<T: Pod + Described> Ring<T> {
         messages: &mut [T],
         deadline: Option<Deadline>,
     ) -> Result<(Taking<'_, T>, Awake<'_>), Ended> {
-        self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, Patience::Until(deadline)))
+        self.wait(Side::Consumers, deadline, || self.begin_to_take(messages, deadline))
     }
 
     /// Receives messages, at least one, as soon as there are any.
@@ -286,7 +290,7 @@ impl<T: Pod + Described> Ring<T> {
     /// Ends the sending and tells everybody.
     pub(super) fn close(&self) -> Result<(), Error> {
         let head = &*self.shared;
-        match Turn::take(&head.producers, Patience::Until(None)) {
+        match Turn::take(&head.producers, None) {
             Ok(turn) => {
                 if turn.is_after_death() {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.

@@ -60,6 +60,7 @@ use shmkit_core::raw_lock::RawLock;
 use shmkit_core::shim::{AtomicU32, AtomicU64};
 use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
 
+use super::algorithm::Obstacle;
 use super::sleepers::Sleepers;
 
 /// The size of a header, and of a word.
@@ -447,11 +448,18 @@ impl<T: Pod + Described> Ring<T> {
         self.distance(sent, limit).ok_or_else(|| garbage("limit of a queue", found))
     }
 
-    /// Whether there is room for one message at `sent`. The producers' lock is held.
+    /// Finds out whether there is room for one message at `sent`. The producers' lock is held.
     #[inline]
-    pub(super) fn has_room(&self, sent: Position) -> Result<bool, Error> {
+    pub(super) fn has_room(&self, sent: Position) -> Result<(), Obstacle> {
         // A limit that makes no sense is found by consumers, by the headers of messages that were written over.
-        Ok(self.shared.limit.load(Relaxed) != sent.word() || self.look_for_room(sent)? > 0)
+        if self.shared.limit.load(Relaxed) != sent.word() {
+            return Ok(());
+        }
+        match self.look_for_room(sent) {
+            Ok(0) => Err(Obstacle::NotReady),
+            Ok(_) => Ok(()),
+            Err(_) => Err(Obstacle::Other),
+        }
     }
 
     fn look_for_room(&self, sent: Position) -> Result<u32, Error> {

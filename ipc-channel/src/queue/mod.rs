@@ -40,9 +40,9 @@ use std::time::Instant;
 use bytemuck::Pod;
 use shmkit_core::{Deadline, Described, Error, Tailed};
 
+use self::algorithm::Obstacle;
 use self::layout::{Head, Ring};
 use self::sleepers::Awake;
-use self::turn::Patience;
 use crate::ends::Ended;
 use crate::error::{RecvError, SendError};
 
@@ -121,10 +121,9 @@ impl<T: Pod + Described> Queue<T> {
     /// [`SendError::Disconnected`] if the queue is closed; [`SendError::Failed`].
     #[inline]
     pub fn send(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put_one(&message, Patience::Until(None)) {
-            Ok(true) => Ok(()),
-            Ok(false) => self.send_when_ready(message, None),
-            Err(ended) => Err(SendError::ended(message, ended)),
+        match self.ring.put_at_once(&message) {
+            Ok(()) => Ok(()),
+            Err(obstacle) => self.send_despite(obstacle, message, None),
         }
     }
 
@@ -138,10 +137,9 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// [`SendError::TimedOut`], and those of [`send`](Self::send).
     pub fn send_timeout(&self, message: T, timeout: Duration) -> Result<(), SendError<T>> {
-        match self.ring.put_one(&message, Patience::None) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(Ended::TimedOut) => self.send_when_ready(message, Deadline::after(timeout)),
-            Err(ended) => Err(SendError::ended(message, ended)),
+        match self.ring.put_at_once(&message) {
+            Ok(()) => Ok(()),
+            Err(obstacle) => self.send_despite(obstacle, message, Deadline::after(timeout)),
         }
     }
 
@@ -165,11 +163,10 @@ impl<T: Pod + Described> Queue<T> {
     /// [`SendError::Full`], and those of [`send`](Self::send).
     #[inline]
     pub fn try_send(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put_one(&message, Patience::None) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(SendError::Full(message)),
-            Err(Ended::TimedOut) => self.try_send_contended(message),
-            Err(ended) => Err(SendError::ended(message, ended)),
+        match self.ring.put_at_once(&message) {
+            Ok(()) => Ok(()),
+            Err(Obstacle::NotReady) => Err(SendError::Full(message)),
+            Err(Obstacle::Other) => self.try_send_slowly(message),
         }
     }
 
@@ -190,7 +187,7 @@ impl<T: Pod + Described> Queue<T> {
         let mut sent = 0;
         while sent < messages.len() {
             let rest = &messages[sent..];
-            let done = match self.ring.put(rest, Patience::Until(None)) {
+            let done = match self.ring.put(rest, None) {
                 Ok(0) => self.ring.put_when_ready(rest, None),
                 done => done,
             };
@@ -216,7 +213,7 @@ impl<T: Pod + Described> Queue<T> {
         if messages.is_empty() {
             return Ok(0);
         }
-        match self.ring.put(messages, Patience::Until(Deadline::after(TURN))) {
+        match self.ring.put(messages, Deadline::after(TURN)) {
             Ok(0) | Err(Ended::TimedOut) => Err(SendError::Full(())),
             Ok(sent) => Ok(sent),
             Err(ended) => Err(SendError::ended((), ended)),
@@ -238,8 +235,10 @@ impl<T: Pod + Described> Queue<T> {
     /// [`RecvError::Disconnected`] if the queue is closed and empty; [`RecvError::Failed`].
     #[inline]
     pub fn recv(&self) -> Result<T, RecvError> {
-        let mut message = T::zeroed();
-        if self.ring.take_one(&mut message, Patience::Until(None))? { Ok(message) } else { self.recv_when_ready(None) }
+        match self.ring.take_at_once() {
+            Ok(message) => Ok(message),
+            Err(obstacle) => self.recv_despite(obstacle, None),
+        }
     }
 
     /// Receives a message, waiting for it for at most `timeout`.
@@ -252,11 +251,9 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// [`RecvError::TimedOut`], and those of [`recv`](Self::recv).
     pub fn recv_timeout(&self, timeout: Duration) -> Result<T, RecvError> {
-        let mut message = T::zeroed();
-        match self.ring.take_one(&mut message, Patience::None) {
-            Ok(true) => Ok(message),
-            Ok(false) | Err(Ended::TimedOut) => self.recv_when_ready(Deadline::after(timeout)),
-            Err(ended) => Err(ended.into()),
+        match self.ring.take_at_once() {
+            Ok(message) => Ok(message),
+            Err(obstacle) => self.recv_despite(obstacle, Deadline::after(timeout)),
         }
     }
 
@@ -284,12 +281,10 @@ impl<T: Pod + Described> Queue<T> {
         if !self.ring.may_receive() {
             return Err(RecvError::Empty);
         }
-        let mut message = T::zeroed();
-        match self.ring.take_one(&mut message, Patience::None) {
-            Ok(true) => Ok(message),
-            Ok(false) => Err(RecvError::Empty),
-            Err(Ended::TimedOut) => self.try_recv_contended(),
-            Err(ended) => Err(ended.into()),
+        match self.ring.take_at_once() {
+            Ok(message) => Ok(message),
+            Err(Obstacle::NotReady) => Err(RecvError::Empty),
+            Err(Obstacle::Other) => self.try_recv_slowly(),
         }
     }
 
@@ -307,7 +302,7 @@ impl<T: Pod + Described> Queue<T> {
         if messages.is_empty() {
             return Ok(0);
         }
-        match self.ring.take(messages, Patience::Until(None))? {
+        match self.ring.take(messages, None)? {
             0 => Ok(self.ring.take_when_ready(messages, None)?),
             count => Ok(count),
         }
@@ -330,7 +325,7 @@ impl<T: Pod + Described> Queue<T> {
         if !self.ring.may_receive() {
             return Err(RecvError::Empty);
         }
-        match self.ring.take(messages, Patience::Until(Deadline::after(TURN))) {
+        match self.ring.take(messages, Deadline::after(TURN)) {
             Ok(0) | Err(Ended::TimedOut) => Err(RecvError::Empty),
             Ok(count) => Ok(count),
             Err(ended) => Err(ended.into()),
@@ -374,7 +369,7 @@ impl<T: Pod + Described> Queue<T> {
     /// ```
     pub fn recv_with<R>(&self, note: impl FnOnce(&T) -> R) -> Result<R, RecvError> {
         let mut message = T::zeroed();
-        let (taking, awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), Patience::Until(None))? {
+        let (taking, awake) = match self.ring.begin_to_take(slice::from_mut(&mut message), None)? {
             Some(taking) => (taking, Awake::NOBODY),
             None => self.ring.begin_when_ready(slice::from_mut(&mut message), None)?,
         };
@@ -453,36 +448,45 @@ impl<T: Pod + Described> Queue<T> {
     }
 
     #[cold]
-    fn send_when_ready(&self, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
-        match self.ring.put_when_ready(slice::from_ref(&message), deadline) {
+    fn send_despite(&self, obstacle: Obstacle, message: T, deadline: Option<Deadline>) -> Result<(), SendError<T>> {
+        let messages = slice::from_ref(&message);
+        let sent = match obstacle {
+            Obstacle::NotReady => Ok(0),
+            Obstacle::Other => self.ring.put(messages, deadline),
+        };
+        let sent = if let Ok(0) = sent { self.ring.put_when_ready(messages, deadline) } else { sent };
+        sent.map(drop).map_err(|ended| SendError::ended(message, ended))
+    }
+
+    #[cold]
+    fn try_send_slowly(&self, message: T) -> Result<(), SendError<T>> {
+        match self.ring.put(slice::from_ref(&message), Deadline::after(TURN)) {
+            Ok(0) | Err(Ended::TimedOut) => Err(SendError::Full(message)),
             Ok(_) => Ok(()),
             Err(ended) => Err(SendError::ended(message, ended)),
         }
     }
 
     #[cold]
-    fn try_send_contended(&self, message: T) -> Result<(), SendError<T>> {
-        match self.ring.put_one(&message, Patience::Until(Deadline::after(TURN))) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(Ended::TimedOut) => Err(SendError::Full(message)),
-            Err(ended) => Err(SendError::ended(message, ended)),
-        }
-    }
-
-    #[cold]
-    fn recv_when_ready(&self, deadline: Option<Deadline>) -> Result<T, RecvError> {
+    fn recv_despite(&self, obstacle: Obstacle, deadline: Option<Deadline>) -> Result<T, RecvError> {
         let mut message = T::zeroed();
-        self.ring.take_when_ready(slice::from_mut(&mut message), deadline)?;
+        let messages = slice::from_mut(&mut message);
+        let received = match obstacle {
+            Obstacle::NotReady => 0,
+            Obstacle::Other => self.ring.take(messages, deadline)?,
+        };
+        if received == 0 {
+            self.ring.take_when_ready(messages, deadline)?;
+        }
         Ok(message)
     }
 
     #[cold]
-    fn try_recv_contended(&self) -> Result<T, RecvError> {
+    fn try_recv_slowly(&self) -> Result<T, RecvError> {
         let mut message = T::zeroed();
-        let patience = Patience::Until(Deadline::after(TURN));
-        match self.ring.take_one(&mut message, patience) {
-            Ok(true) => Ok(message),
-            Ok(false) | Err(Ended::TimedOut) => Err(RecvError::Empty),
+        match self.ring.take(slice::from_mut(&mut message), Deadline::after(TURN)) {
+            Ok(0) | Err(Ended::TimedOut) => Err(RecvError::Empty),
+            Ok(_) => Ok(message),
             Err(ended) => Err(ended.into()),
         }
     }

@@ -5,15 +5,6 @@ use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
 
 use crate::ends::Ended;
 
-/// How long to wait for a turn.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
-    /// Not at all.
-    None,
-    /// As long as it takes, or until then.
-    Until(Option<Deadline>),
-}
-
 /// The lock is held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -22,17 +13,20 @@ pub(super) struct Turn<'a> {
 }
 
 impl<'a> Turn<'a> {
-    /// The end is [`Ended::TimedOut`] if patience is.
+    /// Waits for it until `deadline`. The end is [`Ended::TimedOut`] or [`Ended::Failed`].
     #[inline]
-    pub(super) fn take(lock: &'a RawLock, patience: Patience) -> Result<Self, Ended> {
-        let held = match patience {
-            Patience::None => lock.lock_if_free().ok_or(Ended::TimedOut)?,
-            Patience::Until(deadline) => lock.lock(deadline).map_err(|error| match error {
-                NotHeld::TimedOut => Ended::TimedOut,
-                NotHeld::Failed(error) => Ended::Failed(error),
-            })?,
-        };
+    pub(super) fn take(lock: &'a RawLock, deadline: Option<Deadline>) -> Result<Self, Ended> {
+        let held = lock.lock(deadline).map_err(|error| match error {
+            NotHeld::TimedOut => Ended::TimedOut,
+            NotHeld::Failed(error) => Ended::Failed(error),
+        })?;
         Ok(Self { lock, held })
+    }
+
+    /// `None` if somebody has it, alive or dead, or this process cannot have it before it has asked further.
+    #[inline]
+    pub(super) fn take_at_once(lock: &'a RawLock) -> Option<Self> {
+        lock.lock_if_free().map(|held| Self { lock, held })
     }
 
     /// The previous owner has died with it.
