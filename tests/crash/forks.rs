@@ -12,7 +12,7 @@ use std::thread;
 use shmkit::shim::crash::{disarm, interrupt};
 use shmkit::spin::{Spinning, set_spinning};
 use shmkit::{
-    Barrier, LockError, LockResult, Permits, ReentrantMutex, RwLock, RwLockWriteGuard, Shm, Snapshot, WaitError,
+    Barrier, LockError, LockResult, Permits, Queue, ReentrantMutex, RwLock, RwLockWriteGuard, Shm, Snapshot, WaitError,
 };
 
 use super::TOO_MANY;
@@ -202,6 +202,47 @@ fn snapshot(stage: &Stage) -> Shm<Snapshot<[u64; 4]>> {
     stage.region.get("snapshot").expect("the cell")
 }
 
+fn queue(stage: &Stage) -> Queue<u64> {
+    Queue::open_in(&stage.region, "queue").expect("the queue")
+}
+
+/// A queue with a message.
+fn queue_of_one(stage: &Stage) {
+    let queue = Queue::<u64>::create_in(&stage.region, "queue", 8).expect("room");
+    queue.send(1).expect("room");
+}
+
+/// Sends and receives, for some rounds of the ring. Between the messages there is nothing but what parent and child have sent, each at most once.
+fn pass(queue: &Queue<u64>) {
+    for value in 10..60 {
+        queue.send_timeout(value, BOUND).expect("room");
+        let strangers = std::iter::from_fn(|| Some(queue.recv_timeout(BOUND).expect("a sound queue")));
+        let strangers: Vec<_> = strangers.take_while(|received| *received != value).collect();
+        assert!(strangers.len() <= 7 && strangers.iter().all(|stranger| *stranger <= 3), "{strangers:?}");
+    }
+    assert!(queue.is_empty());
+}
+
+const SEND: Scene = Scene {
+    name: "queue_send",
+    set: queue_of_one,
+    life: |stage, inside| {
+        let sent = queue(stage).try_send(2);
+        assert!(sent.is_ok() || is_child(), "{sent:?}");
+        inside();
+    },
+    keeps_out: None,
+    alone: |stage, inside| {
+        pass(&queue(stage));
+        inside();
+    },
+    is_taken: |stage| {
+        pass(&queue(stage));
+        true
+    },
+    before: None,
+};
+
 const WRITE: Scene = Scene {
     name: "rwlock_write",
     set: usual,
@@ -266,6 +307,34 @@ const SCENES: &[Scene] = &[
         before: None,
     },
     Scene { name: "mutex_after_dead", set: left_by_a_dead_owner, life: lock_after_dead, ..MUTEX },
+    SEND,
+    Scene {
+        name: "queue_send_many",
+        life: |stage, inside| {
+            let sent = queue(stage).try_send_slice(&[2, 3, 3]);
+            assert!(matches!(sent, Ok(3)) || is_child(), "{sent:?}");
+            inside();
+        },
+        ..SEND
+    },
+    Scene {
+        name: "queue_recv",
+        life: |stage, inside| {
+            let received = queue(stage).try_recv();
+            assert!(matches!(received, Ok(1)) || is_child(), "{received:?}");
+            inside();
+        },
+        ..SEND
+    },
+    Scene {
+        name: "queue_recv_many",
+        life: |stage, inside| {
+            let received = queue(stage).try_recv_slice(&mut [0; 3]);
+            assert!(matches!(received, Ok(1)) || is_child(), "{received:?}");
+            inside();
+        },
+        ..SEND
+    },
     PERMITS,
     Scene { name: "permits_late", before: Some(acquire), ..PERMITS },
     Scene {

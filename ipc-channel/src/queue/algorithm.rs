@@ -9,7 +9,7 @@ use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use super::layout::{Position, Ring};
 use super::sleepers::{Awake, Sleepers};
-use super::turn::Turn;
+use super::turn::{Forked, Turn};
 use crate::ends::Ended;
 
 /// Who waits.
@@ -24,8 +24,16 @@ enum Side {
 pub(super) enum Obstacle {
     /// The queue is full, or there is no message.
     NotReady,
-    /// Something that those find out about who take all steps: it is another one's turn, the queue is closed, there is garbage.
+    /// Something that those find out about who take all steps: it is another one's turn, the queue is closed, there is garbage, this is a child that was
+    /// forked meanwhile.
     Other,
+}
+
+impl From<Forked> for Obstacle {
+    #[inline]
+    fn from(_: Forked) -> Self {
+        Self::Other
+    }
 }
 
 /// Messages that have been copied out and not been received yet. If it is dropped, they stay where they are.
@@ -38,14 +46,12 @@ pub(super) struct Taking<'a, T: Pod + Described> {
 }
 
 impl<T: Pod + Described> Taking<'_, T> {
-    /// Receives them; says how many. In a child that was forked meanwhile they are its parent's, and so is the turn.
+    /// Receives them; says how many. In a child that was forked meanwhile they are its parent's.
     #[inline]
     pub(super) fn finish(self) -> Result<usize, Ended> {
         let Self { ring, turn, received, count } = self;
-        if !turn.is_own() {
-            return Err(Ended::Failed(Error::Forked));
-        }
         crash_point!("queue.recv.before_received");
+        turn.check()?;
         ring.set_received(received);
         crash_point!("queue.recv.after_received");
         drop(turn);
@@ -78,11 +84,13 @@ impl<T: Pod + Described> Ring<T> {
             return Err(Ended::Gone);
         }
         if turn.is_after_death() {
+            turn.check()?;
             self.mend()?;
         }
         let mut sent = self.sent()?;
         let mut rest = messages;
         while !rest.is_empty() {
+            turn.check()?;
             let room = match self.room(sent) {
                 Ok(room) => room,
                 Err(error) if rest.len() == messages.len() => return Err(error.into()),
@@ -95,8 +103,10 @@ impl<T: Pod + Described> Ring<T> {
             let (now, later) = rest.split_at(rest.len().min(Self::left(sent).min(room) as usize));
             self.store(sent, now);
             crash_point!("queue.send.after_copy");
+            turn.check()?;
             self.publish(sent, now.len() as u32);
             crash_point!("queue.send.after_header");
+            turn.check()?;
             sent = self.advance(sent, now.len() as u32);
             self.set_sent(sent);
             crash_point!("queue.send.after_sent");
@@ -120,12 +130,15 @@ impl<T: Pod + Described> Ring<T> {
         if head.is_closed() {
             return Err(Obstacle::Other);
         }
+        turn.check()?;
         self.has_room(sent)?;
         self.prepare(sent);
         self.store(sent, slice::from_ref(message));
         crash_point!("queue.send.after_copy");
+        turn.check()?;
         self.publish(sent, 1);
         crash_point!("queue.send.after_header");
+        turn.check()?;
         self.set_sent(self.advance(sent, 1));
         crash_point!("queue.send.after_sent");
         drop(turn);
@@ -192,6 +205,7 @@ impl<T: Pod + Described> Ring<T> {
         let mut message = T::zeroed();
         self.load(received, slice::from_mut(&mut message));
         crash_point!("queue.recv.after_copy");
+        turn.check()?;
         self.set_received(self.advance(received, 1));
         crash_point!("queue.recv.after_received");
         drop(turn);
@@ -292,7 +306,7 @@ impl<T: Pod + Described> Ring<T> {
         let head = &*self.shared;
         match Turn::take(&head.producers, None) {
             Ok(turn) => {
-                if turn.is_after_death() {
+                if turn.is_after_death() && turn.check().is_ok() {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.
                     let _ = self.mend();
                 }

@@ -1,9 +1,19 @@
 //! The turn of one side: its lock, held for a while.
 
-use shmkit_core::Deadline;
 use shmkit_core::raw_lock::{Held, NotHeld, RawLock};
+use shmkit_core::{Deadline, Error};
 
 use crate::ends::Ended;
+
+/// This is a child that was forked meanwhile: the turn is its parent's.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Forked;
+
+impl From<Forked> for Ended {
+    fn from(_: Forked) -> Self {
+        Self::Failed(Error::Forked)
+    }
+}
 
 /// The lock is held until this is dropped.
 #[derive(Debug)]
@@ -34,10 +44,10 @@ impl<'a> Turn<'a> {
         self.held.after_death
     }
 
-    /// Whether it is that of the calling process; not so in a child that was forked meanwhile.
+    /// To be asked next before each store that needs the turn.
     #[inline]
-    pub(super) fn is_own(&self) -> bool {
-        self.held.is_own()
+    pub(super) fn check(&self) -> Result<(), Forked> {
+        if self.held.is_own() { Ok(()) } else { Err(Forked) }
     }
 }
 
