@@ -212,14 +212,20 @@ fn queue_of_one(stage: &Stage) {
     queue.send(1).expect("room");
 }
 
-/// Sends and receives, for some rounds of the ring. Between the messages there is nothing but what parent and child have sent, each at most once.
-fn pass(queue: &Queue<u64>) {
+/// Sends and receives, for some rounds of the ring, and leaves it full. Calls `full`, in which somebody may receive some messages of its own accord,
+/// but there is no room to send any.
+fn pass(queue: &Queue<u64>, full: &mut dyn FnMut()) {
     for value in 10..60 {
         queue.send_timeout(value, BOUND).expect("room");
-        let strangers = std::iter::from_fn(|| Some(queue.recv_timeout(BOUND).expect("a sound queue")));
-        let strangers: Vec<_> = strangers.take_while(|received| *received != value).collect();
-        assert!(strangers.len() <= 7 && strangers.iter().all(|stranger| *stranger <= 3), "{strangers:?}");
+        let received = std::iter::from_fn(|| Some(queue.recv_timeout(BOUND).expect("a sound queue")));
+        let strangers: Vec<_> = received.take_while(|received| *received != value).collect();
+        assert!(strangers.len() <= 7 && strangers.iter().all(|stranger| *stranger <= 5), "{strangers:?}");
     }
+    let sent: Vec<_> = (100..).take_while(|value| queue.try_send(*value).is_ok()).collect();
+    assert_eq!(sent.len(), 8);
+    full();
+    let received: Vec<_> = std::iter::from_fn(|| queue.try_recv().ok()).collect();
+    assert!((5..=8).contains(&received.len()) && sent.ends_with(&received), "{received:?}");
     assert!(queue.is_empty());
 }
 
@@ -232,14 +238,8 @@ const SEND: Scene = Scene {
         inside();
     },
     keeps_out: None,
-    alone: |stage, inside| {
-        pass(&queue(stage));
-        inside();
-    },
-    is_taken: |stage| {
-        pass(&queue(stage));
-        true
-    },
+    alone: |stage, inside| pass(&queue(stage), inside),
+    is_taken: |_| true,
     before: None,
 };
 
@@ -308,6 +308,17 @@ const SCENES: &[Scene] = &[
     },
     Scene { name: "mutex_after_dead", set: left_by_a_dead_owner, life: lock_after_dead, ..MUTEX },
     SEND,
+    Scene {
+        name: "queue_send_after_dead",
+        set: |stage| {
+            queue_of_one(stage);
+            let mut dead = Child::spawn("queue_party", &[stage.name()]);
+            dead.expect("here");
+            dead.tell("die in send");
+            dead.reap();
+        },
+        ..SEND
+    },
     Scene {
         name: "queue_send_many",
         life: |stage, inside| {
