@@ -13,8 +13,17 @@ use super::TOO_MANY;
 use crate::common::{Child, Parent, exit_now, fork_here, handle, has_ended_well, until};
 
 /// What the process does that is interrupted, with a channel that has a message and room for more.
-const ACTS: &[&str] =
-    &["send", "send_slice", "recv", "recv_slice", "frame_send", "frame_recv", "parts_send", "parts_recv"];
+const ACTS: &[&str] = &[
+    "send",
+    "send_slice",
+    "recv",
+    "recv_slice",
+    "frame_send",
+    "frame_recv",
+    "padded_send",
+    "parts_send",
+    "parts_recv",
+];
 
 #[test]
 fn a_fork_at_any_crash_point_of_an_end_sends_and_receives_nothing_in_the_name_of_its_owner() {
@@ -22,6 +31,7 @@ fn a_fork_at_any_crash_point_of_an_end_sends_and_receives_nothing_in_the_name_of
         let points: Vec<_> = (1..TOO_MANY).map_while(|at| interrupted(act, at)).collect();
         println!("{act}: {} crash points: {points:?}", points.len());
         assert!((2..TOO_MANY - 1).contains(&points.len()), "the crash points of {act}: {points:?}");
+        assert_eq!(*act == "padded_send", points.iter().any(|point| point == "bytes.send.before_pad"));
     }
 }
 
@@ -121,10 +131,13 @@ impl Channel<'_> {
     }
 }
 
-/// A frame that needs several records.
-fn long_frame(number: u64) -> Vec<u8> {
-    number.to_ne_bytes().repeat(20)
+/// A frame of so many words.
+fn long_frame(number: u64, words: usize) -> Vec<u8> {
+    number.to_ne_bytes().repeat(words)
 }
+
+/// Words of a frame that needs several records.
+const LONG: usize = 20;
 
 /// Does what its first argument says, and forks at the crash point in the second one.
 pub(crate) fn end_forker(parent: &mut Parent) {
@@ -143,8 +156,11 @@ pub(crate) fn end_forker(parent: &mut Parent) {
     handle(libc::SIGUSR1, fork_now);
     assert!(numbers.send(0));
     let act = parent.argument(0).to_owned();
-    let first = if act == "parts_recv" { long_frame(0) } else { long_frame(0)[..8].to_vec() };
-    frames.0.try_send(&first).expect("room");
+    frames.0.try_send(&long_frame(0, if act == "parts_recv" { LONG } else { 1 })).expect("room");
+    if act == "padded_send" {
+        // Up to the last two words of the ring.
+        (1..31).for_each(|number| assert!(frames.send(number) && frames.recv() == Some(number - 1)));
+    }
 
     let forker = std::process::id();
     interrupt(at, libc::SIGUSR1);
@@ -155,7 +171,8 @@ pub(crate) fn end_forker(parent: &mut Parent) {
         "recv" => (numbers.recv() == Some(0), 1, 1),
         "recv_slice" => (matches!(numbers.1.try_recv_slice(&mut [0; 2]), Ok(1)), 1, 1),
         "frame_send" => (frames.send(1), 0, 2),
-        "parts_send" => (frames.0.try_send(&long_frame(1)).is_ok(), 0, 2),
+        "padded_send" => (frames.0.try_send(&long_frame(31, 3)).is_ok(), 30, 32),
+        "parts_send" => (frames.0.try_send(&long_frame(1, LONG)).is_ok(), 0, 2),
         "frame_recv" | "parts_recv" => (frames.recv() == Some(0), 1, 1),
         unknown => panic!("nothing called {unknown:?}"),
     }));
@@ -167,7 +184,8 @@ pub(crate) fn end_forker(parent: &mut Parent) {
     let (is_done, from, to) = done.expect("no panic");
     assert!(is_done, "{act}");
 
-    let ends: &mut dyn Ends = if act.contains("frame") || act.contains("parts") { &mut frames } else { &mut numbers };
+    let ends: &mut dyn Ends =
+        if !matches!(&*act, "send" | "send_slice" | "recv" | "recv_slice") { &mut frames } else { &mut numbers };
     let mut channel = Channel(ends, from, to);
     for _ in 0..10 {
         channel.fill();
@@ -178,8 +196,8 @@ pub(crate) fn end_forker(parent: &mut Parent) {
     let child = board()[CHILD].load(Relaxed) as u32;
     until("the child's end", || child == 0 || has_ended_well(child));
     for _ in 0..10 {
-        channel.drain();
         channel.fill();
+        channel.drain();
     }
     parent.say(if child == 0 { "none" } else { passed[at - 1] });
 }

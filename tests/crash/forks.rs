@@ -215,7 +215,8 @@ fn queue_of_one(stage: &Stage) {
 /// Sends and receives, for some rounds of the ring, and leaves it full. Calls `full`, in which somebody may receive some messages of its own accord,
 /// but there is no room to send any.
 fn pass(queue: &Queue<u64>, full: &mut dyn FnMut()) {
-    for value in 10..60 {
+    // So many that then the first cells are full, where a child may be about to send.
+    for value in 10..71 {
         queue.send_timeout(value, BOUND).expect("room");
         let received = std::iter::from_fn(|| Some(queue.recv_timeout(BOUND).expect("a sound queue")));
         let strangers: Vec<_> = received.take_while(|received| *received != value).collect();

@@ -84,7 +84,6 @@ impl<T: Pod + Described> Ring<T> {
             return Err(Ended::Gone);
         }
         if turn.is_after_death() {
-            turn.check()?;
             self.mend()?;
         }
         let mut sent = self.sent()?;
@@ -306,7 +305,7 @@ impl<T: Pod + Described> Ring<T> {
         let head = &*self.shared;
         match Turn::take(&head.producers, None) {
             Ok(turn) => {
-                if turn.is_after_death() && turn.check().is_ok() {
+                if turn.is_after_death() {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.
                     let _ = self.mend();
                 }
