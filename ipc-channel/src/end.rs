@@ -130,14 +130,7 @@ impl<H: Head> End<H> {
     /// Whether the calling process may use the end: it has it and has not closed it.
     #[inline]
     pub(crate) fn is_usable(&self) -> bool {
-        self.is_own() && !self.is_closed
-    }
-
-    /// Whether the calling process has it, closed or not. To be asked next before each store that is the owner's to make: a child that a signal handler has
-    /// forked meanwhile goes on with what its parent does, maybe long after it, and leaves it to its parent.
-    #[inline]
-    pub(crate) fn is_own(&self) -> bool {
-        self.claim.is_own()
+        self.claim.is_own() && !self.is_closed
     }
 
     /// Why it may not, if it may not.
@@ -253,7 +246,7 @@ impl<H: Head> End<H> {
     /// Lets the event loop look again: what it had left word of may be overwritten.
     fn ring_own(&self, bell: &Bell) {
         // A forked child has a copy of the bell of its parent.
-        if self.is_own() {
+        if self.claim.is_own() {
             bell.ring();
         }
     }

@@ -353,9 +353,6 @@ impl<T: Pod + Described> Receiver<T> {
     /// Gives the room of what has been taken to the sender.
     #[inline]
     fn give_room(&self) {
-        if !self.end.is_own() {
-            return;
-        }
         // Release pairs with the Acquire of the sender, which then may write over the messages.
         self.end.channel().received.store(self.place.number(), Release);
         crash_point!("pipe.recv.after_received");

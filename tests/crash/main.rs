@@ -12,7 +12,6 @@ mod common;
 mod barrier;
 mod bytes;
 mod condvar;
-mod end_forks;
 mod event;
 mod forks;
 mod map;
@@ -36,7 +35,6 @@ use std::time::Duration;
 
 use barrier::barrier_party;
 use common::{Child, Name, Parent, Party, Stage, fork, party, roles, signal, sleeps_until_woken, state, talker, until};
-use end_forks::end_forker;
 use event::event_waiter;
 use forks::forker;
 use map::map_party;
@@ -54,7 +52,6 @@ roles!(
     party,
     newcomer,
     barrier_party,
-    end_forker,
     event_waiter,
     forker,
     map_party,

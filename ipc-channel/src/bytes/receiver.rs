@@ -447,9 +447,6 @@ impl ByteReceiver {
     #[inline]
     fn consume(&mut self, len: usize) {
         crash_point!("bytes.recv.after_copy");
-        if !self.end.is_own() {
-            return;
-        }
         self.place = self.place.plus(&self.extent, stride(len));
         // Release pairs with the Acquire of the sender, which then may write over it.
         self.end.channel().received.store(self.place.position, Release);

@@ -9,7 +9,7 @@ use shmkit_core::{Deadline, Described, Error, crash_point};
 
 use super::layout::{Position, Ring};
 use super::sleepers::{Awake, Sleepers};
-use super::turn::{Forked, Turn};
+use super::turn::Turn;
 use crate::ends::Ended;
 
 /// Who waits.
@@ -29,9 +29,9 @@ pub(super) enum Obstacle {
     Other,
 }
 
-impl From<Forked> for Obstacle {
+impl From<Error> for Obstacle {
     #[inline]
-    fn from(_: Forked) -> Self {
+    fn from(_: Error) -> Self {
         Self::Other
     }
 }
@@ -84,13 +84,13 @@ impl<T: Pod + Described> Ring<T> {
             return Err(Ended::Gone);
         }
         if turn.is_after_death() {
-            self.mend()?;
+            self.mend(&turn)?;
         }
         let mut sent = self.sent()?;
         let mut rest = messages;
         while !rest.is_empty() {
             turn.check()?;
-            let room = match self.room(sent) {
+            let room = match self.room(sent, &turn) {
                 Ok(room) => room,
                 Err(error) if rest.len() == messages.len() => return Err(error.into()),
                 // What is wrong will still be so at the next call.
@@ -125,13 +125,13 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn put_at_once(&self, message: &T) -> Result<(), Obstacle> {
         let head = &*self.shared;
         let turn = Turn::take_at_once(&head.producers).ok_or(Obstacle::Other)?;
-        let Ok(sent) = self.sent() else { return Err(Obstacle::Other) };
+        let sent = self.sent()?;
         if head.is_closed() {
             return Err(Obstacle::Other);
         }
         turn.check()?;
-        self.has_room(sent)?;
-        self.prepare(sent);
+        self.has_room(sent, &turn)?;
+        self.prepare(sent, &turn);
         self.store(sent, slice::from_ref(message));
         crash_point!("queue.send.after_copy");
         turn.check()?;
@@ -148,8 +148,11 @@ impl<T: Pod + Described> Ring<T> {
 
     /// Makes `sent` what the headers say.
     #[cold]
-    fn mend(&self) -> Result<(), Error> {
-        self.set_sent(self.really_sent()?);
+    fn mend(&self, turn: &Turn) -> Result<(), Error> {
+        let sent = self.really_sent()?;
+        crash_point!("queue.send.before_mending");
+        turn.check()?;
+        self.set_sent(sent);
         crash_point!("queue.send.after_mending");
         Ok(())
     }
@@ -192,12 +195,13 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn take_at_once(&self) -> Result<T, Obstacle> {
         let head = &*self.shared;
         let turn = Turn::take_at_once(&head.consumers).ok_or(Obstacle::Other)?;
-        let Ok(received) = self.received() else { return Err(Obstacle::Other) };
-        let Ok(available) = self.available(received) else { return Err(Obstacle::Other) };
+        let received = self.received()?;
+        let available = self.available(received)?;
         if self.follows_closely(received, available) {
             let _ = spin_briefly(BEHIND, || None::<()>);
         }
         if available == 0 {
+            self.found_none();
             // What was sent before it was closed may not have been seen.
             return Err(if head.is_closed() { Obstacle::Other } else { Obstacle::NotReady });
         }
@@ -307,8 +311,9 @@ impl<T: Pod + Described> Ring<T> {
             Ok(turn) => {
                 if turn.is_after_death() {
                     // Nobody will come who would do it later. What cannot be mended does not matter any more.
-                    let _ = self.mend();
+                    let _ = self.mend(&turn);
                 }
+                turn.check()?;
                 head.close();
                 crash_point!("queue.close.after_state");
             }

@@ -62,6 +62,7 @@ use shmkit_core::{Described, Error, Fingerprint, ShmSafe, Tailed, TypeName};
 
 use super::algorithm::Obstacle;
 use super::sleepers::Sleepers;
+use super::turn::Turn;
 
 /// The size of a header, and of a word.
 const WORD: usize = 8;
@@ -80,7 +81,7 @@ const CLOSED: u32 = 1;
 const AHEAD: u32 = 2;
 
 /// After how many cells that a producer was just filling it is taken to go on. A burst of some messages, as in a request, is not kept waiting.
-const CLOSE: u32 = 8;
+const CLOSELY: u32 = 8;
 
 /// Version of the layout above.
 const LAYOUT: u32 = 2;
@@ -219,12 +220,12 @@ pub(super) struct Ring<T: Pod + Described> {
     /// How many places there are.
     slots: u32,
     /// How many cells were just being filled when a consumer came to them, since it last found no message. About, where threads share the handle.
-    close: Private,
+    closely: Private,
 }
 
 impl<T: Pod + Described> Clone for Ring<T> {
     fn clone(&self) -> Self {
-        Self { shared: self.shared.clone(), close: Private::new(0), ..*self }
+        Self { shared: self.shared.clone(), closely: Private::new(0), ..*self }
     }
 }
 
@@ -232,9 +233,12 @@ impl<T: Pod + Described> Ring<T> {
     pub(super) fn new(shared: Tailed<Head<T>>) -> Result<Self, Error> {
         let found = shared.capacity.load(Relaxed);
         match (Head::<T>::cells(found), Head::<T>::bytes(found)) {
-            (Some(cells), Some(bytes)) if bytes == shared.len() => {
-                Ok(Self { shared, capacity: found as u32, slots: cells * Head::<T>::PER_CELL, close: Private::new(0) })
-            }
+            (Some(cells), Some(bytes)) if bytes == shared.len() => Ok(Self {
+                shared,
+                capacity: found as u32,
+                slots: cells * Head::<T>::PER_CELL,
+                closely: Private::new(0),
+            }),
             _ => Err(Error::Corrupted { what: "capacity of a queue", found }),
         }
     }
@@ -286,19 +290,24 @@ impl<T: Pod + Described> Ring<T> {
         position.place % Head::<T>::PER_CELL == 0
     }
 
-    /// Whether consumers have followed producers closely for some time, each message having cost both sides the transfer of its line. Asked for every
-    /// message that a consumer looks for, with how many it has found.
+    /// Whether consumers have followed producers closely for some time, each message having cost both sides the transfer of its line. Asked where a
+    /// consumer has found so many messages.
     #[inline]
     pub(super) fn follows_closely(&self, position: Position, available: u32) -> bool {
-        // Mostly there is nothing to write: threads may share the handle.
-        if available == 0 && self.close.load(Relaxed) != 0 {
-            self.close.store(0, Relaxed);
-        }
         let is_being_filled = Self::is_first(position) && (2..Head::<T>::PER_CELL).contains(&available);
         is_being_filled && {
-            let close = self.close.load(Relaxed);
-            self.close.store(close.saturating_add(1), Relaxed);
-            close >= CLOSE
+            let cells = self.closely.load(Relaxed);
+            self.closely.store(cells.saturating_add(1), Relaxed);
+            cells >= CLOSELY
+        }
+    }
+
+    /// A consumer has found no message, so it does not follow anybody.
+    #[inline]
+    pub(super) fn found_none(&self) {
+        // Mostly there is nothing to write: threads may share the handle.
+        if self.closely.load(Relaxed) != 0 {
+            self.closely.store(0, Relaxed);
         }
     }
 
@@ -322,10 +331,10 @@ impl<T: Pod + Described> Ring<T> {
 
     /// Asks for the line of a later cell, if there surely is room up to there. The producers' lock is held.
     #[inline]
-    pub(super) fn prepare(&self, sent: Position) {
+    pub(super) fn prepare(&self, sent: Position, turn: &Turn) {
         let places = AHEAD * Head::<T>::PER_CELL;
         let is_line = Head::<T>::CELL == LINE;
-        if is_line && Self::is_first(sent) && self.room(sent).is_ok_and(|room| room > places) {
+        if is_line && Self::is_first(sent) && self.room(sent, turn).is_ok_and(|room| room > places) {
             self.shared.prefetch_to_write(Self::cell(self.advance(sent, places)));
         }
     }
@@ -439,10 +448,10 @@ impl<T: Pod + Described> Ring<T> {
 
     /// For how many messages there is room from `sent` on, at least. The producers' lock is held.
     #[inline]
-    pub(super) fn room(&self, sent: Position) -> Result<u32, Error> {
+    pub(super) fn room(&self, sent: Position, turn: &Turn) -> Result<u32, Error> {
         let found = self.shared.limit.load(Relaxed);
         if found == sent.word() {
-            return self.look_for_room(sent);
+            return self.look_for_room(sent, turn);
         }
         let limit = self.position(found, "limit of a queue")?;
         self.distance(sent, limit).ok_or_else(|| garbage("limit of a queue", found))
@@ -450,24 +459,22 @@ impl<T: Pod + Described> Ring<T> {
 
     /// Finds out whether there is room for one message at `sent`. The producers' lock is held.
     #[inline]
-    pub(super) fn has_room(&self, sent: Position) -> Result<(), Obstacle> {
+    pub(super) fn has_room(&self, sent: Position, turn: &Turn) -> Result<(), Obstacle> {
         // A limit that makes no sense is found by consumers, by the headers of messages that were written over.
         if self.shared.limit.load(Relaxed) != sent.word() {
             return Ok(());
         }
-        match self.look_for_room(sent) {
-            Ok(0) => Err(Obstacle::NotReady),
-            Ok(_) => Ok(()),
-            Err(_) => Err(Obstacle::Other),
-        }
+        if self.look_for_room(sent, turn)? > 0 { Ok(()) } else { Err(Obstacle::NotReady) }
     }
 
-    fn look_for_room(&self, sent: Position) -> Result<u32, Error> {
+    fn look_for_room(&self, sent: Position, turn: &Turn) -> Result<u32, Error> {
         let received = self.received()?;
         let Some(waiting) = self.distance(received, sent) else {
             return Err(garbage("number of received messages", received.word()));
         };
-        self.shared.limit.store(self.advance(received, self.capacity).word(), Relaxed);
+        let limit = self.advance(received, self.capacity).word();
+        turn.check()?;
+        self.shared.limit.store(limit, Relaxed);
         Ok(self.capacity - waiting)
     }
 

@@ -279,6 +279,7 @@ impl<T: Pod + Described> Queue<T> {
     pub fn try_recv(&self) -> Result<T, RecvError> {
         // Those who ask again and again do not disturb each other.
         if !self.ring.may_receive() {
+            self.ring.found_none();
             return Err(RecvError::Empty);
         }
         match self.ring.take_at_once() {

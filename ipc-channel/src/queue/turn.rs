@@ -5,16 +5,6 @@ use shmkit_core::{Deadline, Error};
 
 use crate::ends::Ended;
 
-/// This is a child that was forked meanwhile: the turn is its parent's.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Forked;
-
-impl From<Forked> for Ended {
-    fn from(_: Forked) -> Self {
-        Self::Failed(Error::Forked)
-    }
-}
-
 /// The lock is held until this is dropped.
 #[derive(Debug)]
 pub(super) struct Turn<'a> {
@@ -44,10 +34,10 @@ impl<'a> Turn<'a> {
         self.held.after_death
     }
 
-    /// To be asked next before each store that needs the turn.
+    /// To be asked next before each store that needs the turn. Fails in a child that was forked meanwhile: the turn is its parent's.
     #[inline]
-    pub(super) fn check(&self) -> Result<(), Forked> {
-        if self.held.is_own() { Ok(()) } else { Err(Forked) }
+    pub(super) fn check(&self) -> Result<(), Error> {
+        if self.held.is_own() { Ok(()) } else { Err(Error::Forked) }
     }
 }
 
