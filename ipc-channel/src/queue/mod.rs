@@ -438,7 +438,7 @@ impl<T: Pod + Described> Queue<T> {
     ///
     /// # Errors
     ///
-    /// Those of [`Site::of`](shmkit_core::wait::Site::of), in a forked child.
+    /// Those of [`Site::of`](shmkit_core::wait::Site::of), in a forked child; [`Error::Forked`] in one that a signal handler forked meanwhile.
     pub fn close(&self) -> Result<(), Error> {
         self.ring.close()
     }
