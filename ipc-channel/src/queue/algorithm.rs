@@ -64,7 +64,7 @@ impl<T: Pod + Described> Taking<'_, T> {
 /// How much room a spinning producer waits for.
 const ROOM: u32 = 128;
 
-/// From which look on any room will do.
+/// From which look on any room will do: about half of those that there are before a sleep.
 const LATE: u32 = 256;
 
 /// For how many pauses a consumer that follows closely stays behind: about a tenth of a microsecond, in which a producer sends some ten messages.
